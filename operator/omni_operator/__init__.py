@@ -1,0 +1,3 @@
+"""Kubernetes operator that serves omni-modality models with vllm-omni on KubeRay."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,99 @@
+"""Condition types and reasons, one enum each: the vocabulary of `status.conditions`, documented in docs/reference/conditions.md."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class ConditionType(StrEnum):
+    """What is judged. The order is the order in status."""
+
+    ACCEPTED = "Accepted"
+    PLANNED = "Planned"
+    RAY_CLUSTER_READY = "RayClusterReady"
+    SERVING_READY = "ServingReady"
+    TRANSPORT_AS_PLANNED = "TransportAsPlanned"
+    PROGRESSING = "Progressing"
+    READY = "Ready"
+
+
+class Truth(StrEnum):
+    """A condition's status; Unknown means that the check could not run."""
+
+    TRUE = "True"
+    FALSE = "False"
+    UNKNOWN = "Unknown"
+
+
+class Reason(StrEnum):
+    """Why a condition has its status. The text behind each member is its entry in the reference."""
+
+    explanation: str
+
+    def __new__(cls, value: str, explanation: str) -> Reason:
+        """A member is its name in status; the explanation is for people."""
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.explanation = explanation
+        return member
+
+    NOT_APPLICABLE = "NotApplicable", "Nothing to judge: nothing of this kind exists now."
+    VALID = "Valid", "The spec is valid and everything it names is known."
+    INVALID_SPEC = "InvalidSpec", "The spec cannot be used; the message names the field, the value and the remedy."
+    UNSUPPORTED_RELEASE = "UnsupportedRelease", "No release record exists for engine.version."
+    UNKNOWN_PIPELINE = (
+        "UnknownPipeline",
+        "Neither model.name nor model.pipeline tells which pipeline of the catalog to run.",
+    )
+    BACKEND_UNAVAILABLE = "BackendUnavailable", "The release cannot run stages the way engine.backend asks."
+    FOREIGN_OBJECT = (
+        "ForeignObject",
+        "An object of a needed name exists and belongs to somebody else; it is not touched.",
+    )
+
+    PLAN_FITS = "PlanFits", "A layout exists and the free accelerators can hold it."
+    WAITING_FOR_CAPACITY = (
+        "WaitingForCapacity",
+        "A layout exists, but its accelerators are taken now; pods stay Pending.",
+    )
+    NO_LAYOUT = "NoLayout", "No layout fits the nodes at all; the message says what is missing."
+    POLICY_CANNOT_BE_MET = "PolicyCannotBeMet", "A policy of the spec (such as transport.rdma Require) cannot be met."
+    HELD = "Held", "rollout.strategy is Hold: the spec changed, the running revision stays."
+
+    RAY_READY = "RayReady", "The Ray head is ready and all workers have joined."
+    RAY_STARTING = "RayStarting", "The RayCluster exists; its pods are not all ready yet."
+    RAY_CLUSTER_INVALID = "RayClusterInvalid", "KubeRay refuses the RayCluster."
+    RAY_CLUSTER_MISSING = "RayClusterMissing", "ray.clusterRef names a RayCluster that does not exist."
+    RAY_PODS_FAILING = "RayPodsFailing", "A pod of the RayCluster fails; the message has the container's own reason."
+    UNSCHEDULABLE = "Unschedulable", "The scheduler finds no node for a pod; the message is the scheduler's."
+
+    SERVER_READY = "ServerReady", "The API server answers /health."
+    SERVER_STARTING = "ServerStarting", "The server waits for Ray or initialises the engine."
+    SERVER_FAILING = "ServerFailing", "The server's container ended with an error; the message has its last words."
+    RAY_VERSION_MISMATCH = "RayVersionMismatch", "Serving image and Ray cluster differ in Ray or Python version."
+    RAY_UNREACHABLE = "RayUnreachable", "The server cannot reach the Ray head."
+    RAY_RESOURCES_MISSING = "RayResourcesMissing", "Ray has fewer accelerators than the pipeline needs."
+
+    PLACEMENT_AS_PLANNED = "PlacementAsPlanned", "Every pod is where the plan relies on it to be."
+    PLACEMENT_DIFFERS = "PlacementDiffers", "A pod is not where the plan relies on it to be; edges may be broken."
+    RDMA_NOT_VERIFIED = (
+        "RdmaNotVerified",
+        "Placement is as planned and pods hold the RDMA resource; whether transfers use it has not been observed. Mooncake "
+        "falls back to TCP without an error.",
+    )
+    NOT_OBSERVED_YET = "NotObservedYet", "Pods are not all placed yet."
+
+    CHILD_REFUSED = (
+        "ChildRefused",
+        "The API server refuses a child; the message has its reason (quota, admission, RBAC).",
+    )
+    KUBERAY_MISSING = "KubeRayMissing", "The API server does not know RayClusters: KubeRay is not installed."
+    NEW_REVISION = "NewRevision", "A new revision is starting."
+    RETIRING = "Retiring", "The old revision is being removed before the new one starts."
+    COMPLETE = "Complete", "The revision is up."
+    DEADLINE_EXCEEDED = "DeadlineExceeded", "The revision did not become Ready within rollout.progressDeadlineSeconds."
+
+    SERVING = "Serving", "Requests are served at status.endpoint."
+    DEGRADED = "Degraded", "Some replicas of the pipeline serve, others do not."
+    NOT_SERVING = "NotServing", "No replica of the pipeline serves; the message has the first cause."
+    SUSPENDED = "Suspended", "The OmniDeployment is suspended (or scaled to 0); no accelerators are held."

@@ -1,0 +1,200 @@
+"""The parts of the spec about serving, Ray and rollout."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from omni_operator.api.base import LabelMap, Model, ObjectName, Quantity, rule, schema
+
+
+class ServiceType(StrEnum):
+    """Type of the public Service."""
+
+    CLUSTER_IP = "ClusterIP"
+    NODE_PORT = "NodePort"
+    LOAD_BALANCER = "LoadBalancer"
+
+
+class RolloutStrategy(StrEnum):
+    """How a new revision replaces the old one."""
+
+    RECREATE = "Recreate"
+    HOLD = "Hold"
+
+
+class TokenAuth(StrEnum):
+    """Whether Ray asks for a token."""
+
+    AUTO = "Auto"
+    ENABLED = "Enabled"
+    DISABLED = "Disabled"
+
+
+class ContainerResources(Model):
+    """Requests and limits of a container without accelerators."""
+
+    requests: Annotated[dict[str, Quantity], Field(max_length=16)] = Field(
+        default_factory=dict, description="Resources the container asks for."
+    )
+    limits: Annotated[dict[str, Quantity], Field(max_length=16)] = Field(
+        default_factory=dict, description="Resources the container may not exceed."
+    )
+
+
+class ServiceSpec(Model):
+    """The public Service."""
+
+    type: ServiceType = Field(default=ServiceType.CLUSTER_IP, description="Type of the Service.")
+    annotations: LabelMap = Field(default_factory=dict, description="Annotations of the Service, for load balancers.")
+
+
+class ProbesSpec(Model):
+    """How long the server may take."""
+
+    ray_wait_seconds: Annotated[int, Field(ge=10, le=7200)] = Field(
+        default=900,
+        description="Seconds the server waits for the Ray head and for enough accelerators in Ray before it gives up with "
+        "a reason. Covers image pulls of the workers.",
+    )
+    init_timeout_seconds: Annotated[int, Field(ge=30, le=14400)] = Field(
+        default=600,
+        description="Seconds the engine may take to initialise all stages (--init-timeout). The startup probe allows this, "
+        "plus rayWaitSeconds, plus 60 s.",
+    )
+    liveness_failure_seconds: Annotated[int, Field(ge=30, le=3600)] = Field(
+        default=180, description="Seconds a started server may fail /health before it is restarted."
+    )
+
+
+class ServingSpec(Model):
+    """The API server and its Service."""
+
+    port: Annotated[int, Field(ge=1024, le=65535)] = Field(
+        default=8091,
+        description="Port of the server and of the Service.",
+        json_schema_extra=schema(
+            rules=[
+                rule(
+                    "!(self in [8076, 8077, 8078, 8265, 10001, 50051, 50052, 52365])",
+                    "serving.port must not be a port that Ray or Mooncake use inside the same pods (8076-8078, 8265, 10001, "
+                    "50051, 50052, 52365); choose another, such as 8091",
+                )
+            ]
+        ),
+    )
+    service: ServiceSpec = Field(
+        default_factory=ServiceSpec, description="The public Service, named as the OmniDeployment."
+    )
+    resources: ContainerResources = Field(
+        default_factory=ContainerResources, description="Requests and limits of the server's container."
+    )
+    probes: ProbesSpec = Field(default_factory=ProbesSpec, description="Time budgets of start and health.")
+    termination_grace_period_seconds: Annotated[int, Field(ge=60, le=3600)] = Field(
+        default=60, description="Seconds a server may take to end; vllm-omni's own shutdown takes up to 40."
+    )
+
+
+OWNED_START_PARAMS = ("address", "head", "block", "port", "num-cpus", "num-gpus", "labels", "resources")
+_START_PARAMS_RULES = [
+    rule(
+        f"self.all(k, !(k in {list(OWNED_START_PARAMS)!r}))",
+        "start parameters that the operator sets cannot be given (" + ", ".join(OWNED_START_PARAMS) + "); remove them",
+    ),
+    rule(
+        "self.all(k, k.matches('^[a-z][-a-z0-9]*$'))",
+        "start parameters are names of `ray start` options without the leading dashes, such as object-store-memory",
+    ),
+]
+StartParams = Annotated[
+    dict[str, Annotated[str, Field(max_length=1024)]],
+    Field(max_length=32, json_schema_extra=schema(rules=_START_PARAMS_RULES)),
+]
+
+
+class RayHeadSpec(Model):
+    """The Ray head pod, which runs no stage."""
+
+    resources: ContainerResources = Field(
+        default_factory=ContainerResources, description="Requests and limits of the Ray head's container."
+    )
+
+
+class ClusterRef(Model):
+    """A RayCluster that exists already."""
+
+    name: ObjectName = Field(description="Name of a RayCluster in the same namespace.")
+
+
+class RaySpec(Model):
+    """The Ray cluster below the stages."""
+
+    model_config = {
+        **Model.model_config,
+        "json_schema_extra": schema(
+            rules=[
+                rule(
+                    "!has(self.clusterRef) || !has(self.version)",
+                    "ray.version cannot be set with ray.clusterRef, whose Ray version is its own; remove it",
+                ),
+                rule(
+                    "!has(self.clusterRef) || (size(self.headStartParams) == 0 && size(self.workerStartParams) == 0)",
+                    "ray.headStartParams and ray.workerStartParams cannot be set with ray.clusterRef, which is started by its "
+                    "owner; remove them",
+                ),
+                rule(
+                    "has(self.clusterRef) == has(oldSelf.clusterRef)",
+                    "ray.clusterRef cannot be added or removed on a live OmniDeployment; delete it and create a new one",
+                ),
+            ]
+        ),
+    }
+    version: Annotated[str, Field(max_length=16, pattern=r"^[0-9]+\.[0-9]+\.[0-9]+$")] | None = Field(
+        default=None,
+        description="Ray version in the engine image; KubeRay chooses probes by it and the server compares it before it "
+        "joins. When not set, the version that the vllm-omni release was built with.",
+    )
+    port: Annotated[int, Field(ge=1024, le=65535)] = Field(
+        default=6399,
+        description="Port of Ray's GCS on the head, used in --ray-address.",
+        json_schema_extra=schema(
+            rules=[
+                rule(
+                    "!(self in [8076, 8077, 8078, 8080, 8265, 10001, 52365])",
+                    "ray.port must not be another port of the Ray head (8076-8078, 8080, 8265, 10001, 52365); choose "
+                    "another, such as 6399",
+                )
+            ]
+        ),
+    )
+    head: RayHeadSpec = Field(default_factory=RayHeadSpec, description="The Ray head pod.")
+    token_auth: TokenAuth = Field(
+        default=TokenAuth.AUTO,
+        description="Auto asks for a token where the Ray version knows it (2.52 and later). The token is a Secret made by "
+        "KubeRay; it is never in a ConfigMap.",
+    )
+    head_start_params: StartParams = Field(default_factory=dict, description="Further options of `ray start --head`.")
+    worker_start_params: StartParams = Field(
+        default_factory=dict, description="Further options of `ray start` on workers."
+    )
+    cluster_ref: ClusterRef | None = Field(
+        default=None,
+        description="Joins this RayCluster instead of making one. It must have the same Ray and Python versions as the "
+        "engine image and free accelerators; shared memory and RDMA are not used, since its pods are not ours.",
+    )
+
+
+class RolloutSpec(Model):
+    """How a change of the spec is made real."""
+
+    strategy: RolloutStrategy = Field(
+        default=RolloutStrategy.RECREATE,
+        description="Recreate ends the old revision, then starts the new one. Hold keeps the running revision and reports "
+        "what waits; setting Recreate lets it go on.",
+    )
+    progress_deadline_seconds: Annotated[int, Field(ge=60, le=86400)] = Field(
+        default=1800,
+        description="Seconds a revision may take to become Ready before Progressing turns False. It is kept running.",
+    )

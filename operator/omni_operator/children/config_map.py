@@ -1,0 +1,34 @@
+"""The revision's ConfigMap: its spec, its plan, the stage configuration, and the launcher. Immutable, and without secrets."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from typing import Any
+
+from omni_operator.children import names, stage_config
+from omni_operator.children.names import Component, Owner
+from omni_operator.children.revision import Revision, spec_json
+
+
+def build(owner: Owner, revision: Revision) -> dict[str, Any]:
+    """The ConfigMap."""
+    launcher = resources.files("omni_operator.children").joinpath("scripts", names.LAUNCHER_FILE).read_text()
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": names.metadata(
+            owner,
+            names.base(owner, revision.name),
+            Component.CONFIG,
+            revision=revision.name,
+            annotations={names.SPEC_DIGEST: revision.spec_digest},
+        ),
+        "immutable": True,
+        "data": {
+            names.SPEC_FILE: json.dumps(spec_json(revision.spec), indent=1, sort_keys=True),
+            names.PLAN_FILE: json.dumps(revision.plan.model_dump(mode="json"), indent=1, sort_keys=True),
+            names.STAGES_FILE: stage_config.render(owner, revision),
+            names.LAUNCHER_FILE: launcher,
+        },
+    }

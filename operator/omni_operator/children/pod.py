@@ -1,0 +1,203 @@
+"""What all pods of a pipeline share: placement, security, volumes, resources."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from omni_operator.api.serving_spec import ContainerResources
+from omni_operator.api.spec import AcceleratorType, Resources, Strategy
+from omni_operator.children import names
+from omni_operator.children.names import CONFIG_DIR, NODE_SHM_PARENT, Component, Owner
+from omni_operator.children.revision import Revision
+from omni_operator.planning.model import PodSecurity
+from omni_operator.topology.quantity import binary, parse
+
+_RESTRICTED_UID = 1000
+HOSTNAME = "kubernetes.io/hostname"
+
+
+def engine_image(revision: Revision) -> str:
+    """The image of every engine container."""
+    return revision.spec.engine.image or f"docker.io/vllm/vllm-omni:v{revision.spec.engine.version}"
+
+
+def resources(
+    user: ContainerResources | Resources | None,
+    *,
+    cpu: str,
+    memory_bytes: int,
+    devices: Mapping[str, int],
+    extra_memory_bytes: int = 0,
+) -> dict[str, Any]:
+    """Requests and limits of a container.
+
+    Derived memory (shared memory, pools) is added to what the user asks for, since it counts against the pod. Devices are
+    limits, as the API demands of extended resources.
+    """
+    requests: dict[str, str] = {"cpu": cpu, "memory": binary(memory_bytes)}
+    limits: dict[str, str] = {}
+    if user is not None:
+        for key, value in user.requests.items():
+            requests[key] = str(value)
+        for key, value in user.limits.items():
+            limits[key] = str(value)
+        if extra_memory_bytes:
+            for given, asked in ((requests, user.requests), (limits, user.limits)):
+                if "memory" in asked:
+                    given["memory"] = binary(int(parse(asked["memory"])) + extra_memory_bytes)
+    for device, count in devices.items():
+        if count:
+            requests[device] = limits[device] = str(count)
+    out: dict[str, Any] = {"requests": requests}
+    if limits:
+        out["limits"] = limits
+    return out
+
+
+def container_security(revision: Revision, *, rdma: bool) -> dict[str, Any]:
+    """Security context of an engine container."""
+    out: dict[str, Any] = {"allowPrivilegeEscalation": False, "seccompProfile": {"type": "RuntimeDefault"}}
+    capabilities: dict[str, Any] = {}
+    if revision.plan.pod_security is PodSecurity.RESTRICTED:
+        out |= {"runAsNonRoot": True, "runAsUser": _RESTRICTED_UID}
+        capabilities["drop"] = ["ALL"]
+    if rdma:
+        capabilities["add"] = ["IPC_LOCK"]  # registered memory is pinned
+    if capabilities:
+        out["capabilities"] = capabilities
+    return out
+
+
+def container(
+    owner: Owner, revision: Revision, *, name: str, env: list[dict[str, Any]], rdma: bool, mounts: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """The part that all engine containers share."""
+    return {
+        "name": name,
+        "image": engine_image(revision),
+        "imagePullPolicy": revision.spec.engine.image_pull_policy.value,
+        "env": env,
+        "securityContext": container_security(revision, rdma=rdma),
+        "volumeMounts": mounts,
+    }
+
+
+def volumes(
+    owner: Owner, revision: Revision, *, replica: int, shm_bytes: int, config: bool
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Volumes of a pod and the mounts of its engine container."""
+    if revision.plan.node_shared_memory:
+        folder = f"{NODE_SHM_PARENT}/{names.node_folder(owner, revision.name, replica)}"
+        shm: dict[str, Any] = {"name": "shm", "hostPath": {"path": folder, "type": "DirectoryOrCreate"}}
+    else:
+        shm = {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": binary(shm_bytes)}}
+    found, mounts = [shm], [{"name": "shm", "mountPath": "/dev/shm"}]  # noqa: S108
+    if config:
+        found.append({"name": "config", "configMap": {"name": names.base(owner, revision.name)}})
+        mounts.append({"name": "config", "mountPath": CONFIG_DIR, "readOnly": True})  # type: ignore[dict-item]
+    weights = revision.spec.model.weights
+    if weights:
+        mount: dict[str, Any] = {"name": "weights", "mountPath": weights.mount_path, "readOnly": True}
+        if weights.claim:
+            found.append(
+                {"name": "weights", "persistentVolumeClaim": {"claimName": weights.claim.claim_name, "readOnly": True}}
+            )
+            if weights.claim.sub_path:
+                mount["subPath"] = weights.claim.sub_path
+        elif weights.host_path:
+            found.append({"name": "weights", "hostPath": {"path": weights.host_path.path, "type": "Directory"}})
+        mounts.append(mount)
+    return found, mounts
+
+
+def pod_spec(
+    owner: Owner,
+    revision: Revision,
+    *,
+    component: Component,
+    replica: int | None,
+    containers: list[dict[str, Any]],
+    pod_volumes: list[dict[str, Any]],
+    grace_seconds: int,
+    devices: bool = False,
+) -> dict[str, Any]:
+    """A pod's spec: placement from the user, constraints from the plan."""
+    placement = revision.spec.placement
+    out: dict[str, Any] = {
+        "containers": containers,
+        "automountServiceAccountToken": False,
+        # Service links would set VLLM_PORT and the like from a Service's name, which vLLM reads as its own settings.
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": grace_seconds,
+    }
+    if pod_volumes:
+        out["volumes"] = pod_volumes
+    if revision.spec.engine.image_pull_secrets:
+        out["imagePullSecrets"] = [{"name": name} for name in revision.spec.engine.image_pull_secrets]
+    if placement.node_selector:
+        out["nodeSelector"] = dict(placement.node_selector)
+    if placement.tolerations:
+        out["tolerations"] = [
+            t.model_dump(by_alias=True, mode="json", exclude_none=True) for t in placement.tolerations
+        ]
+    if affinity := _affinity(owner, revision, component=component, replica=replica):
+        out["affinity"] = affinity
+    if component is Component.WORKER and revision.plan.strategy is Strategy.SPREAD:
+        out["topologySpreadConstraints"] = [
+            {
+                "maxSkew": 1,
+                "topologyKey": HOSTNAME,
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {
+                    "matchLabels": names.selector(owner, component, revision=revision.name, replica=replica)
+                },
+            }
+        ]
+    if placement.priority_class_name:
+        out["priorityClassName"] = placement.priority_class_name
+    if placement.scheduler_name:
+        out["schedulerName"] = placement.scheduler_name
+    if devices and revision.spec.accelerator.runtime_class_name:
+        out["runtimeClassName"] = revision.spec.accelerator.runtime_class_name
+    return out
+
+
+def _affinity(owner: Owner, revision: Revision, *, component: Component, replica: int | None) -> dict[str, Any]:
+    """The user's affinity with what the plan relies on added to it."""
+    user: dict[str, Any] = dict(revision.spec.placement.affinity or {})
+    required: list[dict[str, Any]] = []
+    one_node = revision.plan.strategy is Strategy.ONE_NODE and revision.plan.cluster_ref is None
+    if one_node and component is Component.SERVING:
+        # The worker takes the accelerators; the server follows it.
+        worker = names.selector(owner, Component.WORKER, revision=revision.name, replica=replica)
+        required.append({"labelSelector": {"matchLabels": worker}, "topologyKey": HOSTNAME})
+    if revision.plan.topology_key and replica is not None:
+        mine = names.selector(owner, None, revision=revision.name, replica=replica)
+        required.append({"labelSelector": {"matchLabels": mine}, "topologyKey": revision.plan.topology_key})
+    if required:
+        pod_affinity: dict[str, Any] = dict(user.get("podAffinity") or {})
+        rule = "requiredDuringSchedulingIgnoredDuringExecution"
+        pod_affinity[rule] = [*(pod_affinity.get(rule) or []), *required]
+        user["podAffinity"] = pod_affinity
+    return user
+
+
+def pod_metadata(owner: Owner, revision: Revision, component: Component, *, replica: int | None) -> dict[str, Any]:
+    """Labels and annotations of a pod; the user's queue labels come first so that ours cannot be replaced."""
+    placement = revision.spec.placement
+    out: dict[str, Any] = {
+        "labels": {**placement.labels, **names.labels(owner, component, revision=revision.name, replica=replica)}
+    }
+    if placement.annotations:
+        out["annotations"] = dict(placement.annotations)
+    return out
+
+
+def accelerator_devices(revision: Revision, count: int) -> dict[str, int]:
+    """Devices a pod with `count` accelerators requests; none on CPU."""
+    plan = revision.plan
+    out = {plan.rdma_resource: 1} if plan.rdma_resource else {}
+    if plan.accelerator is not AcceleratorType.CPU and plan.accelerator_resource and count:
+        out[plan.accelerator_resource] = count
+    return out

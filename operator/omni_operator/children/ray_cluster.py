@@ -1,0 +1,158 @@
+"""The RayCluster of one replica: a head that runs no stage, and equal workers shaped by the layout."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from omni_operator.api.spec import Resources
+from omni_operator.children import command, names, pod
+from omni_operator.children.names import Component, Owner
+from omni_operator.children.revision import Revision
+from omni_operator.planning.model import WorkerGroup
+from omni_operator.topology.quantity import parse
+
+_MIB = 1 << 20
+_HEAD_MEMORY = 1024 * _MIB
+_HEAD_OBJECT_STORE = 128 * _MIB
+# One declared port replaces KubeRay's default set, so all that are used are declared (1.6.2, common/pod.go).
+_DASHBOARD, _CLIENT, _METRICS = 8265, 10001, 8080
+
+
+def build(owner: Owner, revision: Revision, replica: int) -> dict[str, Any]:
+    """The RayCluster."""
+    plan, spec = revision.plan, revision.spec
+    cluster: dict[str, Any] = {
+        "rayVersion": plan.ray_version,
+        "headGroupSpec": _head(owner, revision, replica),
+        "workerGroupSpecs": [_workers(owner, revision, replica, group) for group in plan.groups],
+    }
+    if plan.token_auth:
+        cluster["authOptions"] = {"mode": "token"}
+    return {
+        "apiVersion": "ray.io/v1",
+        "kind": "RayCluster",
+        "metadata": names.metadata(
+            owner,
+            names.ray_cluster(owner, revision.name, replica),
+            Component.RAY,
+            revision=revision.name,
+            replica=replica,
+            extra_labels=dict(spec.placement.labels),
+        ),
+        "spec": cluster,
+    }
+
+
+def _head(owner: Owner, revision: Revision, replica: int) -> dict[str, Any]:
+    spec = revision.spec
+    found, mounts = _private_shm(_HEAD_OBJECT_STORE + 64 * _MIB)
+    env = command.environment(owner, revision, replica=replica, server=False)
+    ray = pod.container(owner, revision, name="ray-head", env=env, rdma=False, mounts=mounts)
+    ray["ports"] = [
+        {"name": name, "containerPort": port, "protocol": "TCP"}
+        for name, port in (
+            ("gcs-server", spec.ray.port),
+            ("dashboard", _DASHBOARD),
+            ("client", _CLIENT),
+            ("metrics", _METRICS),
+        )
+    ]
+    ray["resources"] = pod.resources(spec.ray.head.resources, cpu="100m", memory_bytes=_HEAD_MEMORY, devices={})
+    return {
+        "rayStartParams": {
+            "object-store-memory": str(_HEAD_OBJECT_STORE),
+            **spec.ray.head_start_params,
+            "dashboard-host": "0.0.0.0",  # noqa: S104  the server asks it for versions and resources
+            "num-cpus": "0",
+            "num-gpus": "0",
+            "port": str(spec.ray.port),
+        },
+        "template": {
+            "metadata": pod.pod_metadata(owner, revision, Component.HEAD, replica=replica),
+            "spec": pod.pod_spec(
+                owner,
+                revision,
+                component=Component.HEAD,
+                replica=replica,
+                containers=[ray],
+                pod_volumes=found,
+                grace_seconds=60,
+            ),
+        },
+    }
+
+
+def _private_shm(size: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    volume = {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": f"{size // _MIB}Mi"}}
+    return [volume], [{"name": "shm", "mountPath": "/dev/shm"}]  # noqa: S108
+
+
+def _workers(owner: Owner, revision: Revision, replica: int, group: WorkerGroup) -> dict[str, Any]:
+    plan, spec = revision.plan, revision.spec
+    sizes = plan.worker_sizes
+    found, mounts = pod.volumes(owner, revision, replica=replica, shm_bytes=sizes.shm_bytes, config=False)
+    env = command.environment(owner, revision, replica=replica, server=False)
+    ray = pod.container(owner, revision, name="ray-worker", env=env, rdma=plan.rdma_resource is not None, mounts=mounts)
+    ray["resources"] = pod.resources(
+        _stage_resources(revision, group),
+        cpu=f"{250 * group.accelerators}m",
+        memory_bytes=sizes.memory_bytes,
+        devices=pod.accelerator_devices(revision, group.accelerators),
+        extra_memory_bytes=sizes.shm_bytes,
+    )
+    return {
+        "groupName": group.name,
+        "replicas": group.pods,
+        "minReplicas": group.pods,
+        "maxReplicas": group.pods,
+        # vllm-omni asks for bundles of {GPU: 1, CPU: 1}; the counts are said outright since KubeRay cannot guess every device.
+        "rayStartParams": {
+            "object-store-memory": str(sizes.object_store_bytes),
+            **spec.ray.worker_start_params,
+            "num-cpus": str(group.accelerators),
+            "num-gpus": str(group.accelerators),
+        },
+        "template": {
+            "metadata": pod.pod_metadata(owner, revision, Component.WORKER, replica=replica),
+            "spec": pod.pod_spec(
+                owner,
+                revision,
+                component=Component.WORKER,
+                replica=replica,
+                containers=[ray],
+                pod_volumes=found,
+                grace_seconds=60,
+                devices=True,
+            ),
+        },
+    }
+
+
+def _stage_resources(revision: Revision, group: WorkerGroup) -> Resources | None:
+    """What the stages of a pod ask for together.
+
+    One pod for all stages: the sum. A pod per stage: Ray may place any stage in any pod, so each pod needs the largest.
+    """
+    wanted = [stage.resources for stage in revision.spec.stages if stage.resources is not None]
+    if not wanted:
+        return None
+    together = group.pods == 1
+
+    def fold(maps: list[dict[str, Any]]) -> dict[str, str | int]:
+        out: dict[str, str | int] = {}
+        for values in maps:
+            for key, value in values.items():
+                if key not in out:
+                    out[key] = value
+                elif together:
+                    out[key] = _plain(parse(out[key]) + parse(value))
+                elif parse(value) > parse(out[key]):
+                    out[key] = value
+        return out
+
+    return Resources(requests=fold([r.requests for r in wanted]), limits=fold([r.limits for r in wanted]))
+
+
+def _plain(number: Any) -> str:
+    whole = number.to_integral_value()
+    return str(whole) if whole == number else f"{(number * 1000).to_integral_value()}m"

@@ -1,0 +1,40 @@
+"""All children of a revision, in the order in which they are made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from omni_operator.api.serving_spec import ServiceSpec
+from omni_operator.children import (
+    config_map,
+    disruption_budget,
+    mooncake_master,
+    network_policy,
+    ray_cluster,
+    services,
+    serving,
+)
+from omni_operator.children.names import Owner
+from omni_operator.children.revision import Revision
+
+
+def children(owner: Owner, revision: Revision, *, replicas: int, service: ServiceSpec) -> list[dict[str, Any]]:
+    """The objects of the active revision.
+
+    Args:
+        owner: The OmniDeployment.
+        revision: The revision.
+        replicas: Copies of the pipeline; 0 keeps the plan (ConfigMap) and the public Service only.
+        service: How the public Service looks; it may change without a new revision.
+    """
+    out = [config_map.build(owner, revision), services.public(owner, revision, service)]
+    if replicas == 0:
+        return out
+    out += network_policy.build(owner, revision)
+    out += mooncake_master.build(owner, revision)
+    for replica in range(replicas):
+        if revision.plan.cluster_ref is None:
+            out.append(ray_cluster.build(owner, revision, replica))
+        out.append(serving.build(owner, revision, replica))
+    out.append(disruption_budget.build(owner, revision, replicas))
+    return out

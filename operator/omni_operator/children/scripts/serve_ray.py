@@ -1,0 +1,206 @@
+"""Joins this pod to a Ray cluster as a node without resources, then becomes the vLLM-Omni server.
+
+vllm-omni waits for its placement group without a time-out and says nothing, and ray.init from a pod that is no Ray node
+fails after a minute (vllm-omni 0.16, Ray 2.53). So everything the server needs from Ray is checked here first, each wait is
+bounded and explained, and the reason for giving up is left where the operator reads it: the container's termination message.
+
+Only the standard library: it runs in the engine's image, whose packages are not ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NoReturn
+
+TERMINATION_LOG = os.environ.get("OMNI_TERMINATION_LOG", "/dev/termination-log")
+POLL_SECONDS = 2.0
+SAY_SECONDS = 10.0
+MESSAGE_BYTES = 4000  # the kubelet keeps 4096
+
+
+class GiveUpError(Exception):
+    """The server cannot start; `code` is a reason of the OmniDeployment's conditions."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def say(text: str) -> None:
+    """A line in the container's log."""
+    print(f"omni: {text}", flush=True)
+
+
+class Deadline:
+    """One budget for all waits, and when to speak of it."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.start = time.monotonic()
+        self.spoke = -SAY_SECONDS
+
+    def wait(self, what: str, why: str, *, code: str) -> None:
+        """Sleeps a little, speaking now and then; raises GiveUpError when the budget is used up."""
+        passed = time.monotonic() - self.start
+        if passed >= self.seconds:
+            raise GiveUpError(code, f"{what}: {why} (after {self.seconds:.0f} s)")
+        if passed - self.spoke >= SAY_SECONDS:
+            say(f"waiting for {what} ({passed:.0f} s of {self.seconds:.0f} s): {why}")
+            self.spoke = passed
+        time.sleep(POLL_SECONDS)
+
+
+def fetch(url: str) -> Any:
+    """JSON of a dashboard address, with the token when Ray wants one."""
+    request = urllib.request.Request(url)
+    token = os.environ.get("RAY_AUTH_TOKEN")
+    if token:
+        request.add_header("Authorization", f"Bearer {token}")
+    with urllib.request.urlopen(request, timeout=5) as answer:
+        return json.load(answer)
+
+
+def wait_for_head(address: str, deadline: Deadline) -> None:
+    """Until the head's GCS port accepts a connection."""
+    host, _, port = address.rpartition(":")
+    while True:
+        try:
+            with socket.create_connection((host, int(port)), timeout=5):
+                return
+        except OSError as exc:
+            deadline.wait(f"the Ray head at {address}", str(exc), code="RayUnreachable")
+
+
+def check_version(dashboard: str, deadline: Deadline) -> str:
+    """Compares Ray's version here and on the head; returns the session's name for the log."""
+    while True:
+        try:
+            head = fetch(f"{dashboard}/api/version")
+            break
+        except urllib.error.HTTPError as exc:
+            why = f"HTTP {exc.code} {exc.read(200).decode(errors='replace').strip()}"
+            if exc.code in (401, 403):
+                raise GiveUpError(
+                    "RayUnreachable", f"the Ray dashboard at {dashboard} refuses the token: {why}; check ray.tokenAuth"
+                ) from exc
+            deadline.wait(f"the Ray dashboard at {dashboard}", why, code="RayUnreachable")
+        except (OSError, ValueError) as exc:
+            deadline.wait(f"the Ray dashboard at {dashboard}", str(exc), code="RayUnreachable")
+    here, there = metadata.version("ray"), str(head.get("ray_version"))
+    if here != there:
+        raise GiveUpError(
+            "RayVersionMismatch",
+            f"the serving image has Ray {here}, the Ray cluster has {there}; use one engine image for both, or set engine.image "
+            f"to one with Ray {there}",
+        )
+    return str(head.get("session_name", "unknown session"))
+
+
+def accelerators_in_ray(dashboard: str) -> tuple[int, int]:
+    """GPUs of all nodes that are alive, and the number of these nodes. Dead nodes stay in Ray's list with their resources."""
+    answer = fetch(f"{dashboard}/api/v0/nodes?limit=1000")
+    nodes = [node for node in answer["data"]["result"]["result"] if node.get("state") == "ALIVE"]
+    return int(sum((node.get("resources_total") or {}).get("GPU", 0) for node in nodes)), len(nodes)
+
+
+def wait_for_accelerators(dashboard: str, needed: int, deadline: Deadline) -> None:
+    """Until Ray has as many accelerators as the pipeline has stages."""
+    while True:
+        try:
+            found, nodes = accelerators_in_ray(dashboard)
+        except (OSError, ValueError, KeyError, TypeError) as exc:
+            deadline.wait("the Ray dashboard's list of nodes", str(exc), code="RayUnreachable")
+            continue
+        if found >= needed:
+            say(f"Ray has {found} accelerators on {nodes} nodes, {needed} needed")
+            return
+        deadline.wait(f"{needed} accelerators in Ray", f"Ray has {found} on {nodes} nodes", code="RayResourcesMissing")
+
+
+def join(address: str, object_store_bytes: int, deadline: Deadline) -> None:
+    """Starts this pod's raylet with no CPU and no GPU. A version mismatch is final; anything else is retried."""
+    command = [
+        "ray", "start", f"--address={address}", "--num-cpus=0", "--num-gpus=0",
+        f"--object-store-memory={object_store_bytes}", "--disable-usage-stats",
+    ]  # fmt: skip
+    while True:
+        say(" ".join(command))
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=max(60, deadline.seconds / 2), check=False
+            )
+        except subprocess.TimeoutExpired:
+            deadline.wait("`ray start`", "it did not end", code="RayUnreachable")
+            continue
+        if done.returncode == 0:
+            return
+        text = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
+        found = re.search(
+            r"Version mismatch: The cluster was started with:\s*Ray: (\S+)\s*Python: (\S+).*?was started with:\s*Ray: (\S+)\s*Python: (\S+)",
+            text,
+            re.DOTALL,
+        )
+        if found:
+            ray_there, python_there, ray_here, python_here = found.groups()
+            raise GiveUpError(
+                "RayVersionMismatch",
+                f"the serving image has Ray {ray_here} on Python {python_here}, the Ray cluster has Ray {ray_there} on Python "
+                f"{python_there}; both must be equal: use one engine image for both",
+            )
+        tail = "\n".join(text.strip().splitlines()[-5:])
+        print(text, file=sys.stderr, flush=True)
+        deadline.wait("`ray start`", f"exit code {done.returncode}: {tail}", code="RayUnreachable")
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """The command line; everything after -- is the engine's."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--ray-address", required=True, help="host:port of the Ray head's GCS")
+    parser.add_argument("--dashboard", required=True, help="http://host:port of the Ray dashboard")
+    parser.add_argument(
+        "--accelerators", type=int, required=True, help="GPUs that Ray must have before the engine starts"
+    )
+    parser.add_argument("--wait-seconds", type=float, required=True, help="budget of all waits together")
+    parser.add_argument("--object-store-bytes", type=int, required=True, help="this node's object store")
+    parser.add_argument("engine", nargs=argparse.REMAINDER, help="-- vllm serve ...")
+    args = parser.parse_args(argv)
+    if args.engine[:1] == ["--"]:
+        args.engine = args.engine[1:]
+    return args
+
+
+def main(argv: list[str]) -> int:
+    """Waits, joins, and becomes the engine; returns only when it gives up."""
+    args = parse(argv)
+    deadline = Deadline(args.wait_seconds)
+    try:
+        wait_for_head(args.ray_address, deadline)
+        session = check_version(args.dashboard, deadline)
+        wait_for_accelerators(args.dashboard, args.accelerators, deadline)
+        join(args.ray_address, args.object_store_bytes, deadline)
+    except GiveUpError as exc:
+        say(f"{exc.code}: {exc}")
+        Path(TERMINATION_LOG).write_text(f"{exc.code}: {exc}"[:MESSAGE_BYTES])
+        return 1
+    say(f"joined {args.ray_address} ({session}); starting: {' '.join(args.engine)}")
+    return become(args.engine)
+
+
+def become(command: list[str]) -> NoReturn:
+    """Replaces this process, so that the engine gets the signals and its exit code is the container's."""
+    os.execvp(command[0], command)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,30 @@
+"""The public Service: its name never changes, its selector is the active revision."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from omni_operator.api.serving_spec import ServiceSpec
+from omni_operator.children import names
+from omni_operator.children.names import Component, Owner
+from omni_operator.children.revision import Revision
+
+
+def public(owner: Owner, revision: Revision, service: ServiceSpec) -> dict[str, Any]:
+    """The Service that clients use."""
+    port = revision.spec.serving.port
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": names.metadata(owner, owner.name, Component.SERVICE, annotations=dict(service.annotations) or None),
+        "spec": {
+            "type": service.type.value,
+            "selector": names.selector(owner, Component.SERVING, revision=revision.name),
+            "ports": [{"name": "http", "port": port, "targetPort": "http", "protocol": "TCP"}],
+        },
+    }
+
+
+def endpoint(owner: Owner, revision: Revision) -> str:
+    """Base URL inside the cluster."""
+    return f"http://{owner.name}.{owner.namespace}.svc:{revision.spec.serving.port}"

@@ -1,0 +1,53 @@
+"""The pod that removes a revision's shared-memory folder from a node once the pods that used it are gone.
+
+Nothing else can: a crash skips every hook, and a folder below /dev/shm is memory until somebody removes it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from omni_operator.children import names, pod
+from omni_operator.children.names import NODE_SHM_PARENT, Component, Owner
+from omni_operator.children.revision import Revision
+
+
+def name_for(owner: Owner, *, node: str, folder: str) -> str:
+    """Name of the Pod that sweeps a folder on a node."""
+    return f"{owner.name}-sweep-{hashlib.sha256(f'{node}/{folder}'.encode()).hexdigest()[:10]}"
+
+
+def build(owner: Owner, revision: Revision, *, node: str, folder: str) -> dict[str, Any]:
+    """The Pod. It is bound to its node without the scheduler and tolerates everything, so that a drained node is swept too."""
+    # The parent goes with its last folder: rmdir refuses while another revision has one.
+    parent = NODE_SHM_PARENT.replace("/dev/shm", "/node")  # noqa: S108
+    script = f"rm -rf -- {parent}/{folder} && {{ rmdir {parent} 2>/dev/null; test ! -e {parent}/{folder}; }}"
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": names.metadata(
+            owner, name_for(owner, node=node, folder=folder), Component.SWEEPER, revision=revision.name
+        ),
+        "spec": {
+            "nodeName": node,
+            "restartPolicy": "OnFailure",
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "terminationGracePeriodSeconds": 5,
+            "tolerations": [{"operator": "Exists"}],
+            "imagePullSecrets": [{"name": secret} for secret in revision.spec.engine.image_pull_secrets],
+            "volumes": [{"name": "node", "hostPath": {"path": NODE_SHM_PARENT.rsplit("/", 1)[0], "type": "Directory"}}],
+            "containers": [
+                {
+                    "name": "sweep",
+                    "image": pod.engine_image(revision),
+                    "imagePullPolicy": revision.spec.engine.image_pull_policy.value,
+                    "command": ["bash", "-c", script],
+                    "volumeMounts": [{"name": "node", "mountPath": "/node"}],
+                    "securityContext": {"allowPrivilegeEscalation": False},
+                    "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}},
+                }
+            ],
+        },
+    }

@@ -1,0 +1,122 @@
+"""Which revision should run: the one that exists for this spec, or a new one from a plan made now. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from omni_operator.api.conditions import ConditionType, Reason, Truth
+from omni_operator.api.serving_spec import RolloutStrategy
+from omni_operator.api.spec import OmniDeploymentSpec
+from omni_operator.children.revision import new_revision, spec_digest
+from omni_operator.controller.observed import Known, Observed, Verdict
+from omni_operator.controller.status import summary
+from omni_operator.planning.model import PodSecurity, Refused
+from omni_operator.planning.plan import make_plan
+from omni_operator.planning.stands import stands
+from omni_operator.topology.inventory import Inventory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What should run.
+
+    Attributes:
+        accepted: Verdict on the spec.
+        planned: Verdict on the plan.
+        wanted: The revision to run; None when there is none and none can be made.
+        spec: The spec for what may change without a revision; None when it is invalid.
+    """
+
+    accepted: Verdict
+    planned: Verdict
+    wanted: Known | None
+    spec: OmniDeploymentSpec | None
+
+    @property
+    def replicas(self) -> int:
+        """Replicas to run; a suspended pipeline has none. With an invalid spec the running revision keeps its own."""
+        spec = self.spec or (self.wanted.revision.spec if self.wanted else None)
+        return 0 if spec is None or spec.suspend else spec.replicas
+
+
+def decide(observed: Observed, *, inventory: Callable[[], Inventory], pod_security: PodSecurity) -> Decision:
+    """The decision. `inventory` is called only when a plan is made."""
+    current = _current(observed)
+    try:
+        spec = OmniDeploymentSpec.model_validate(observed.omni.spec)
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        text = f"spec.{where}: {first['msg']} (value: {first['input']!r}); correct it"
+        return _keep(current, Verdict(ConditionType.ACCEPTED, Truth.FALSE, Reason.INVALID_SPEC, text), None)
+    accepted = Verdict(ConditionType.ACCEPTED, Truth.TRUE, Reason.VALID, "the spec is valid")
+    digest = spec_digest(spec)
+    same = [k for k in observed.known.values() if k.revision.spec_digest == digest]
+    if same:
+        wanted = current if current in same else max(same, key=lambda k: (k.created, k.revision.name))
+        assert wanted is not None
+        if not _has_lost_its_ground(observed, wanted, inventory):
+            return Decision(accepted=accepted, planned=_standing(observed, wanted), wanted=wanted, spec=spec)
+    result = make_plan(spec=spec, inventory=inventory(), pod_security=pod_security)
+    if isinstance(result, Refused):
+        verdict = Verdict(result.condition, Truth.FALSE, result.reason, result.message)
+        if result.condition is ConditionType.ACCEPTED:
+            return _keep(current, verdict, None)
+        return Decision(accepted=accepted, planned=verdict, wanted=current, spec=_live(spec, current))
+    made = Known(revision=new_revision(spec=spec, plan=result.plan), created="")
+    if made.revision.name in observed.known:
+        made = observed.known[made.revision.name]
+    if spec.rollout.strategy is RolloutStrategy.HOLD and current is not None and made != current:
+        text = (
+            f"the spec changed, but rollout.strategy is Hold: revision {current.revision.name} stays; set Recreate to go to "
+            f"{made.revision.name} ({summary(result.plan)})"
+        )
+        held = Verdict(ConditionType.PLANNED, Truth.FALSE, Reason.HELD, text)
+        return Decision(accepted=accepted, planned=held, wanted=current, spec=spec)
+    if result.waits_for:
+        planned = Verdict(ConditionType.PLANNED, Truth.TRUE, Reason.WAITING_FOR_CAPACITY, result.waits_for)
+    else:
+        planned = Verdict(ConditionType.PLANNED, Truth.TRUE, Reason.PLAN_FITS, summary(result.plan))
+    return Decision(accepted=accepted, planned=planned, wanted=made, spec=spec)
+
+
+def _current(observed: Observed) -> Known | None:
+    """The revision that status calls active, or else the newest that exists."""
+    named = observed.known.get(str(observed.omni.status.get("revision")))
+    return named or max(observed.known.values(), key=lambda k: (k.created, k.revision.name), default=None)
+
+
+def _keep(current: Known | None, accepted: Verdict, spec: OmniDeploymentSpec | None) -> Decision:
+    text = (
+        f"revision {current.revision.name} is kept as it is"
+        if current
+        else "nothing is created for a spec that is not accepted"
+    )
+    truth = Truth.TRUE if current else Truth.FALSE
+    planned = Verdict(ConditionType.PLANNED, truth, Reason.PLAN_FITS if current else accepted.reason, text)
+    return Decision(accepted=accepted, planned=planned, wanted=current, spec=spec)
+
+
+def _live(spec: OmniDeploymentSpec, current: Known | None) -> OmniDeploymentSpec | None:
+    """A spec whose plan was refused may still suspend or scale what runs."""
+    return spec if current is not None else None
+
+
+def _standing(observed: Observed, wanted: Known) -> Verdict:
+    stuck = next((p for p in observed.live_pods() if p.revision == wanted.revision.name and p.unschedulable), None)
+    if stuck is not None:
+        text = f"pods wait for free capacity; {stuck.name}: {stuck.unschedulable}"
+        return Verdict(ConditionType.PLANNED, Truth.TRUE, Reason.WAITING_FOR_CAPACITY, text)
+    return Verdict(ConditionType.PLANNED, Truth.TRUE, Reason.PLAN_FITS, summary(wanted.revision.plan))
+
+
+def _has_lost_its_ground(observed: Observed, wanted: Known, inventory: Callable[[], Inventory]) -> bool:
+    """Whether a pod cannot be scheduled and the nodes could not hold the plan even if they were empty.
+
+    Both are asked, so that a node that is away for a moment never moves a running pipeline.
+    """
+    stuck = any(p.revision == wanted.revision.name and p.unschedulable for p in observed.live_pods())
+    return stuck and not stands(wanted.revision.plan, spec=wanted.revision.spec, inventory=inventory())

@@ -1,0 +1,71 @@
+"""Whether a live object still says what was applied: every field of the intent is there with an equal value.
+
+Fields that others or the API server added do not count. Lists of named things are matched by name, since webhooks may add
+entries; other lists must be equal in length and order.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from omni_operator.topology.quantity import same
+
+_LIST_KEYS = ("name", "type", "containerPort", "port", "mountPath", "topologyKey", "uid")
+
+
+def covers(live: Any, intent: Any) -> bool:
+    """Whether `live` has everything of `intent`."""
+    return first_difference(live, intent) is None
+
+
+def first_difference(live: Any, intent: Any, path: str = "") -> str | None:
+    """Path of the first field that differs, for events; None when there is none."""
+    if isinstance(intent, dict):
+        if not isinstance(live, dict):
+            return None if not intent and live is None else path
+        for key, value in intent.items():
+            where = f"{path}.{key}" if path else key
+            if key not in live:
+                if _empty(value):
+                    continue  # the API server drops empty maps, lists and strings
+                return where
+            if (found := first_difference(live[key], value, where)) is not None:
+                return found
+        return None
+    if isinstance(intent, list):
+        return _list_difference(live, intent, path)
+    if live == intent:
+        return None
+    if (
+        isinstance(live, (str, int))
+        and isinstance(intent, (str, int))
+        and ".resources." in f"{path}."
+        and same(live, intent)
+    ):
+        return None
+    return path
+
+
+def _list_difference(live: Any, intent: list[Any], path: str) -> str | None:
+    if not isinstance(live, list):
+        return path
+    key = next((k for k in _LIST_KEYS if intent and all(isinstance(i, dict) and k in i for i in intent)), None)
+    if key is not None and len({i[key] for i in intent}) == len(intent):
+        by_key = {entry.get(key): entry for entry in live if isinstance(entry, dict)}
+        for item in intent:
+            where = f"{path}[{item[key]}]"
+            if item[key] not in by_key:
+                return where
+            if (found := first_difference(by_key[item[key]], item, where)) is not None:
+                return found
+        return None
+    if len(live) != len(intent):
+        return path
+    for index, (one, other) in enumerate(zip(live, intent, strict=True)):
+        if (found := first_difference(one, other, f"{path}[{index}]")) is not None:
+            return found
+    return None
+
+
+def _empty(value: Any) -> bool:
+    return value in ({}, [], "", None, False)

@@ -1,0 +1,163 @@
+"""Judges the parts of the active revision: Ray, the server, and whether pods are where the plan relies on them to be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from omni_operator.api.conditions import ConditionType, Reason, Truth
+from omni_operator.api.spec import Protocol, Strategy
+from omni_operator.children import names
+from omni_operator.children.names import COMPONENT, Component
+from omni_operator.controller.objects import Child, Pod
+from omni_operator.controller.observed import Known, Observed, Outcome, Verdict
+from omni_operator.planning.model import Plan
+
+_LAUNCHER_CODES = {
+    "RayVersionMismatch": Reason.RAY_VERSION_MISMATCH,
+    "RayUnreachable": Reason.RAY_UNREACHABLE,
+    "RayResourcesMissing": Reason.RAY_RESOURCES_MISSING,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """Verdicts on the parts, and how many replicas serve."""
+
+    ray: Verdict
+    serving: Verdict
+    transport: Verdict
+    ready_replicas: int
+
+
+def judge(observed: Observed, outcome: Outcome) -> Health:
+    """Health of the active revision."""
+    active = outcome.active
+    if active is None or outcome.replicas == 0:
+        what = "suspended" if active is not None else "no revision exists"
+        reason = Reason.SUSPENDED if active is not None else Reason.NOT_APPLICABLE
+        truth = Truth.FALSE if active is not None else Truth.UNKNOWN
+        nothing = [
+            Verdict(kind, truth, reason, what)
+            for kind in (
+                ConditionType.RAY_CLUSTER_READY,
+                ConditionType.SERVING_READY,
+                ConditionType.TRANSPORT_AS_PLANNED,
+            )
+        ]
+        return Health(ray=nothing[0], serving=nothing[1], transport=nothing[2], ready_replicas=0)
+    pods = [p for p in observed.pods if p.revision == active.revision.name]
+    ready = sum(_server_available(observed, active, replica) for replica in range(outcome.replicas))
+    ray = _ray(observed, active, outcome.replicas, pods)
+    servers = [p for p in pods if p.labels.get(COMPONENT) == Component.SERVING]
+    return Health(
+        ray=ray,
+        serving=_serving(ready, outcome.replicas, servers, ray_up=ray.truth is Truth.TRUE),
+        transport=_transport(active.revision.plan, pods, outcome.replicas),
+        ready_replicas=ready,
+    )
+
+
+def _verdict(kind: ConditionType, truth: Truth, reason: Reason, message: str) -> Verdict:
+    return Verdict(kind, truth, reason, message)
+
+
+def _ray(observed: Observed, active: Known, replicas: int, pods: Sequence[Pod]) -> Verdict:
+    kind = ConditionType.RAY_CLUSTER_READY
+    plan = active.revision.plan
+    if plan.cluster_ref:
+        if observed.referenced is None:
+            text = f"RayCluster {plan.cluster_ref} of ray.clusterRef does not exist in this namespace; create it or change the name"
+            return _verdict(kind, Truth.FALSE, Reason.RAY_CLUSTER_MISSING, text)
+        up, text = _cluster_state(observed.referenced)
+        return _verdict(kind, Truth.TRUE if up else Truth.FALSE, Reason.RAY_READY if up else Reason.RAY_STARTING, text)
+    if observed.kuberay_missing:
+        text = "the API server does not know RayClusters (ray.io/v1); install KubeRay 1.6 and its CRDs"
+        return _verdict(kind, Truth.FALSE, Reason.KUBERAY_MISSING, text)
+    ray_pods = [p for p in pods if p.labels.get(COMPONENT) in {Component.HEAD, Component.WORKER}]
+    states = []
+    for replica in range(replicas):
+        name = names.ray_cluster(observed.owner, active.revision.name, replica)
+        cluster = observed.children.get(("RayCluster", name))
+        states.append((False, f"RayCluster {name} is being made") if cluster is None else _cluster_state(cluster))
+    if all(up for up, _ in states):
+        return _verdict(kind, Truth.TRUE, Reason.RAY_READY, "; ".join(text for _, text in states))
+    if (found := _failing(ray_pods)) is not None:
+        return _verdict(kind, Truth.FALSE, found[0], found[1])
+    return _verdict(kind, Truth.FALSE, Reason.RAY_STARTING, next(text for up, text in states if not up))
+
+
+def _cluster_state(cluster: Child) -> tuple[bool, str]:
+    """Whether a RayCluster is up. status.state is not asked: it stays "ready" when pods fail later (KubeRay 1.6.2)."""
+    status: dict[str, Any] = cluster.status
+    if not status:
+        return (
+            False,
+            f"KubeRay has not looked at RayCluster {cluster.name} yet; if this stays, see its log and `kubectl describe raycluster`",
+        )
+    conditions = {c["type"]: c for c in status.get("conditions") or ()}
+    head = conditions.get("HeadPodReady", {}).get("status") == "True"
+    wanted, ready = int(status.get("desiredWorkerReplicas", 0)), int(status.get("readyWorkerReplicas", 0))
+    failure = conditions.get("ReplicaFailure") or conditions.get("RayClusterReplicaFailure") or {}
+    if failure.get("status") == "True":
+        return False, f"RayCluster {cluster.name}: {failure.get('reason')}: {failure.get('message')}"
+    text = f"RayCluster {cluster.name}: head {'ready' if head else 'not ready'}, {ready} of {wanted} workers ready"
+    return head and wanted > 0 and ready >= wanted, text
+
+
+def _failing(pods: Sequence[Pod]) -> tuple[Reason, str] | None:
+    for pod in pods:
+        if pod.deleting:
+            continue
+        if pod.unschedulable:
+            return Reason.UNSCHEDULABLE, f"pod {pod.name}: {pod.unschedulable}"
+        if pod.trouble:
+            words = f" ({pod.last_words})" if pod.last_words else ""
+            return Reason.RAY_PODS_FAILING, f"pod {pod.name}: {pod.trouble}{words}"
+    return None
+
+
+def _server_available(observed: Observed, active: Known, replica: int) -> bool:
+    deployment = observed.children.get(("Deployment", names.serving(observed.owner, active.revision.name, replica)))
+    return deployment is not None and not deployment.deleting and int(deployment.status.get("availableReplicas", 0)) > 0
+
+
+def _serving(ready: int, wanted: int, pods: Sequence[Pod], *, ray_up: bool) -> Verdict:
+    kind = ConditionType.SERVING_READY
+    if ready >= wanted:
+        return _verdict(kind, Truth.TRUE, Reason.SERVER_READY, f"{ready} of {wanted} servers answer /health")
+    for pod in pods:
+        if pod.deleting or pod.ready:
+            continue
+        code, _, words = pod.last_words.partition(": ")
+        if code in _LAUNCHER_CODES:
+            return _verdict(kind, Truth.FALSE, _LAUNCHER_CODES[code], words)
+        if pod.unschedulable and ray_up:  # before that, OneNode's server waits for its worker to be placed
+            return _verdict(kind, Truth.FALSE, Reason.UNSCHEDULABLE, f"pod {pod.name}: {pod.unschedulable}")
+        if pod.trouble or pod.last_words:
+            text = ": ".join(part for part in (f"pod {pod.name}", pod.trouble, pod.last_words) if part)
+            return _verdict(kind, Truth.FALSE, Reason.SERVER_FAILING, text)
+    text = f"{ready} of {wanted} servers answer /health; the others wait for Ray or initialise the engine (kubectl logs shows which)"
+    return _verdict(kind, Truth.FALSE, Reason.SERVER_STARTING, text)
+
+
+def _transport(plan: Plan, pods: Sequence[Pod], replicas: int) -> Verdict:
+    kind = ConditionType.TRANSPORT_AS_PLANNED
+    ends = (Component.WORKER, Component.SERVING)
+    mine = [p for p in pods if p.labels.get(COMPONENT) in ends and not p.deleting]
+    expected = replicas * (1 + (0 if plan.cluster_ref else sum(group.pods for group in plan.groups)))
+    placed = [p for p in mine if p.node]
+    if len(placed) < expected:
+        return _verdict(kind, Truth.UNKNOWN, Reason.NOT_OBSERVED_YET, f"{len(placed)} of {expected} pods are placed")
+    if plan.strategy is Strategy.ONE_NODE and not plan.cluster_ref:
+        for replica in range(replicas):
+            nodes = {p.node for p in placed if p.replica == str(replica)}
+            if len(nodes) > 1:
+                text = f"replica {replica} must be on one node, but its pods are on {', '.join(sorted(nodes))}"
+                return _verdict(kind, Truth.FALSE, Reason.PLACEMENT_DIFFERS, text)
+    if any(edge.protocol is Protocol.RDMA for edge in plan.edges):
+        text = f"both ends hold {plan.rdma_resource}; that transfers use it has not been observed"
+        return _verdict(kind, Truth.UNKNOWN, Reason.RDMA_NOT_VERIFIED, text)
+    text = f"pods are where the plan relies on them to be, so {plan.transport} is what the edges use"
+    return _verdict(kind, Truth.TRUE, Reason.PLACEMENT_AS_PLANNED, text)

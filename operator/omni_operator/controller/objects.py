@@ -1,0 +1,232 @@
+"""What is kept of each watched object: frozen values with the few fields that decisions read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from omni_operator.children.names import NAME, REPLICA, REVISION
+from omni_operator.planning.model import PodSecurity
+from omni_operator.topology.inventory import Node, Taint
+
+_LEVEL = "pod-security.kubernetes.io/enforce"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Omni:
+    """An OmniDeployment."""
+
+    namespace: str
+    name: str
+    uid: str
+    resource_version: str
+    generation: int
+    deleting: bool
+    finalizers: tuple[str, ...]
+    spec: dict[str, Any]
+    status: dict[str, Any]
+
+    @property
+    def key(self) -> str:
+        """Its key in the queue."""
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Child:
+    """An object that carries our labels, or a RayCluster of anybody's; `body` has no status and no managedFields."""
+
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+    resource_version: str
+    created: str
+    deleting: bool
+    owner_uid: str
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+    body: dict[str, Any]
+    status: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pod:
+    """A pod; `trouble` is what keeps it from running, in the words of the scheduler or the kubelet."""
+
+    namespace: str
+    name: str
+    resource_version: str
+    node: str
+    phase: str
+    ready: bool
+    deleting: bool
+    labels: Mapping[str, str] = field(default_factory=dict)
+    requests: Mapping[str, int] = field(default_factory=dict)
+    unschedulable: str = ""
+    trouble: str = ""
+    last_words: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """Whether it holds resources of its node."""
+        return bool(self.node) and self.phase not in {"Succeeded", "Failed"}
+
+    @property
+    def omni(self) -> str:
+        """Name of the OmniDeployment it belongs to, or nothing."""
+        return self.labels.get(NAME, "")
+
+    @property
+    def revision(self) -> str:
+        """Revision it belongs to, or nothing."""
+        return self.labels.get(REVISION, "")
+
+    @property
+    def replica(self) -> str:
+        """Replica of the pipeline it belongs to, or nothing."""
+        return self.labels.get(REPLICA, "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeObject:
+    """A node."""
+
+    namespace: str = ""
+    name: str
+    resource_version: str
+    node: Node
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamespaceObject:
+    """A namespace."""
+
+    namespace: str = ""
+    name: str
+    resource_version: str
+    pod_security: PodSecurity
+
+
+def omni(raw: dict[str, Any]) -> Omni:
+    """From the JSON of an OmniDeployment."""
+    meta = raw["metadata"]
+    return Omni(
+        namespace=meta["namespace"],
+        name=meta["name"],
+        uid=meta["uid"],
+        resource_version=meta["resourceVersion"],
+        generation=meta.get("generation", 0),
+        deleting="deletionTimestamp" in meta,
+        finalizers=tuple(meta.get("finalizers") or ()),
+        spec=raw.get("spec") or {},
+        status=raw.get("status") or {},
+    )
+
+
+def child(kind: str, raw: dict[str, Any]) -> Child:
+    """From the JSON of a child."""
+    meta = raw["metadata"]
+    owner: dict[str, Any] = next((ref for ref in meta.get("ownerReferences") or () if ref.get("controller")), {})
+    body = {key: value for key, value in raw.items() if key not in {"status", "metadata"}}
+    body["metadata"] = {
+        key: meta[key] for key in ("name", "namespace", "labels", "annotations", "ownerReferences") if key in meta
+    }
+    return Child(
+        kind=kind,
+        namespace=meta["namespace"],
+        name=meta["name"],
+        uid=meta["uid"],
+        resource_version=meta["resourceVersion"],
+        created=meta.get("creationTimestamp", ""),
+        deleting="deletionTimestamp" in meta,
+        owner_uid=owner.get("uid", ""),
+        labels=meta.get("labels") or {},
+        annotations=meta.get("annotations") or {},
+        body=body,
+        status=raw.get("status") or {},
+    )
+
+
+def pod(raw: dict[str, Any]) -> Pod:
+    """From the JSON of a pod; details are kept for our own pods only."""
+    meta, spec, status = raw["metadata"], raw["spec"], raw.get("status") or {}
+    labels = meta.get("labels") or {}
+    base: dict[str, Any] = {
+        "namespace": meta["namespace"],
+        "name": meta["name"],
+        "resource_version": meta["resourceVersion"],
+        "node": spec.get("nodeName", ""),
+        "phase": status.get("phase", ""),
+        "deleting": "deletionTimestamp" in meta,
+        "requests": _extended(spec),
+    }
+    if NAME not in labels:
+        return Pod(**base, ready=False)
+    conditions = {c["type"]: c for c in status.get("conditions") or ()}
+    scheduled = conditions.get("PodScheduled", {})
+    stuck = scheduled.get("message", "") if scheduled.get("reason") == "Unschedulable" else ""
+    trouble, last_words = _containers(status)
+    return Pod(
+        **base,
+        ready=conditions.get("Ready", {}).get("status") == "True",
+        labels=labels,
+        unschedulable=stuck,
+        trouble=trouble,
+        last_words=last_words,
+    )
+
+
+def _containers(status: dict[str, Any]) -> tuple[str, str]:
+    trouble = last_words = ""
+    for entry in [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]:
+        state, before = entry.get("state") or {}, (entry.get("lastState") or {}).get("terminated") or {}
+        waiting, ended = state.get("waiting") or {}, state.get("terminated") or {}
+        if waiting.get("reason") not in {None, "PodInitializing", "ContainerCreating"}:
+            trouble = f"container {entry['name']}: {waiting['reason']}: {waiting.get('message', '')}".rstrip(": ")
+        for end in (ended, before):
+            if end and end.get("exitCode", 0) != 0:
+                words = end.get("message") or f"{end.get('reason', 'Error')}, exit code {end.get('exitCode')}"
+                last_words = last_words or str(words)
+    return trouble, last_words
+
+
+def _extended(spec: dict[str, Any]) -> dict[str, int]:
+    """Extended resources that a pod requests: the sum of its containers (init containers take none here)."""
+    total: dict[str, int] = {}
+    for container in spec.get("containers") or ():
+        for name, value in ((container.get("resources") or {}).get("limits") or {}).items():
+            if "/" in name and str(value).isdigit():
+                total[name] = total.get(name, 0) + int(value)
+    return total
+
+
+def node(raw: dict[str, Any]) -> NodeObject:
+    """From the JSON of a node."""
+    meta, spec, status = raw["metadata"], raw.get("spec") or {}, raw.get("status") or {}
+    ready = any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions") or ())
+    offers = {
+        name: int(value)
+        for name, value in (status.get("allocatable") or {}).items()
+        if "/" in name and str(value).isdigit()
+    }
+    taints = tuple(Taint(t["key"], t.get("value", ""), t["effect"]) for t in spec.get("taints") or ())
+    made = Node(
+        name=meta["name"],
+        labels=meta.get("labels") or {},
+        taints=taints,
+        ready=ready,
+        cordoned=bool(spec.get("unschedulable")),
+        offers=offers,
+        free=offers,
+    )
+    return NodeObject(name=meta["name"], resource_version=meta["resourceVersion"], node=made)
+
+
+def namespace(raw: dict[str, Any]) -> NamespaceObject:
+    """From the JSON of a namespace."""
+    meta = raw["metadata"]
+    level = (meta.get("labels") or {}).get(_LEVEL, PodSecurity.PRIVILEGED.value)
+    known = PodSecurity(level) if level in set(PodSecurity) else PodSecurity.PRIVILEGED
+    return NamespaceObject(name=meta["name"], resource_version=meta["resourceVersion"], pod_security=known)

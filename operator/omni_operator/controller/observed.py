@@ -1,0 +1,116 @@
+"""Everything one look at an OmniDeployment stands on, frozen, so that deciding and judging are pure functions of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from omni_operator.api.conditions import ConditionType, Reason, Truth
+from omni_operator.children.names import COMPONENT, FINALIZER, REVISION, Component, Owner, node_folder
+from omni_operator.children.revision import Revision
+from omni_operator.controller.objects import Child, Omni, Pod
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """A revision that exists: its ConfigMap was read."""
+
+    revision: Revision
+    created: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """One look.
+
+    Attributes:
+        omni: The OmniDeployment.
+        owner: Its identity for children.
+        known: Revisions that exist, by name.
+        children: Children by kind and name.
+        pods: Pods that carry its name.
+        referenced: The RayCluster of ray.clusterRef, when it exists.
+        kuberay_missing: The API server does not know RayClusters.
+        missing_nodes: Nodes of status.nodeMemory that exist no more; their memory went with them.
+    """
+
+    omni: Omni
+    owner: Owner
+    known: Mapping[str, Known]
+    children: Mapping[tuple[str, str], Child]
+    pods: tuple[Pod, ...]
+    referenced: Child | None
+    kuberay_missing: bool
+    missing_nodes: frozenset[str]
+
+    @property
+    def has_finalizer(self) -> bool:
+        """Whether deletion waits for us."""
+        return FINALIZER in self.omni.finalizers
+
+    def live_pods(self) -> tuple[Pod, ...]:
+        """Pods of the pipeline that may still use anything (not sweepers)."""
+        return tuple(
+            p
+            for p in self.pods
+            if p.labels.get(COMPONENT) != Component.SWEEPER and p.phase not in {"Succeeded", "Failed"}
+        )
+
+    def folders(self) -> frozenset[tuple[str, str]]:
+        """Pairs (node, folder) that may hold shared memory: what status recorded, and what pods use now."""
+        recorded = {(str(m["node"]), str(m["revision"])) for m in self.omni.status.get("nodeMemory") or ()}
+        for pod in self.pods:
+            known = self.known.get(pod.revision)
+            shared = known is not None and known.revision.plan.node_shared_memory
+            if (
+                pod.node
+                and pod.replica
+                and shared
+                and pod.labels.get(COMPONENT) in {Component.WORKER, Component.SERVING}
+            ):
+                recorded.add((pod.node, node_folder(self.owner, pod.revision, int(pod.replica))))
+        return frozenset(pair for pair in recorded if pair[0] not in self.missing_nodes)
+
+    def users_of(self, folder: str) -> tuple[Pod, ...]:
+        """Pods that may use a folder."""
+        return tuple(
+            p
+            for p in self.live_pods()
+            if p.replica and p.labels.get(REVISION) and node_folder(self.owner, p.revision, int(p.replica)) == folder
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A condition before it has a time."""
+
+    type: ConditionType
+    truth: Truth
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a look decided and did, for status and events.
+
+    Attributes:
+        accepted: Verdict on the spec.
+        planned: Verdict on the plan.
+        active: The revision whose children exist or are being made; None when there is none.
+        replicas: Replicas of it that should run (0 when suspended).
+        retiring: Revisions that are being removed.
+        folders: Node folders that must still be remembered.
+        foreign: Names of objects in the way that are not ours.
+        refused: Errors of the API server about children.
+    """
+
+    accepted: Verdict
+    planned: Verdict
+    active: Known | None
+    replicas: int
+    retiring: tuple[str, ...] = ()
+    folders: frozenset[tuple[str, str]] = frozenset()
+    foreign: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+    notes: tuple[str, ...] = field(default=())

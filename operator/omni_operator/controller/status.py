@@ -1,0 +1,201 @@
+"""From one look to `status`: pure, with the time as an argument, so that an unchanged cluster gives an unchanged status."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from omni_operator.api.conditions import ConditionType, Reason, Truth
+from omni_operator.api.status import (
+    Condition,
+    EdgeStatus,
+    NodeMemory,
+    OmniDeploymentStatus,
+    PlanStatus,
+    PodPlan,
+    RejectedChoice,
+)
+from omni_operator.children import command, names, services
+from omni_operator.children.names import COMPONENT, Component
+from omni_operator.controller.health import Health, judge
+from omni_operator.controller.observed import Known, Observed, Outcome, Verdict
+from omni_operator.planning.model import Plan
+
+
+def make_status(observed: Observed, outcome: Outcome, *, now: datetime) -> tuple[dict[str, Any], float | None]:
+    """The status, and the seconds after which it may change by time alone (the progress deadline)."""
+    health = judge(observed, outcome)
+    ready = _ready(outcome, health)
+    progressing, again = _progressing(observed, outcome, ready=ready, now=now)
+    verdicts = [outcome.accepted, outcome.planned, health.ray, health.serving, health.transport, progressing, ready]
+    active = outcome.active
+    model = OmniDeploymentStatus(
+        conditions=_conditions(observed, verdicts, now=now),
+        observed_generation=observed.omni.generation,
+        revision=active.revision.name if active else None,
+        backend=active.revision.plan.backend.value if active else None,
+        transport=active.revision.plan.transport if active else None,
+        endpoint=services.endpoint(observed.owner, active.revision) if active else None,
+        replicas=outcome.replicas,
+        ready_replicas=health.ready_replicas,
+        replicas_summary=f"{health.ready_replicas}/{outcome.replicas}",
+        selector=f"{names.NAME}={observed.owner.name},{COMPONENT}={Component.SERVING.value}",
+        plan=_plan(observed, active) if active else None,
+        node_memory=[NodeMemory(node=node, revision=folder) for node, folder in sorted(outcome.folders)],
+    )
+    return model.model_dump(by_alias=True, mode="json", exclude_none=True), again
+
+
+def _ready(outcome: Outcome, health: Health) -> Verdict:
+    kind = ConditionType.READY
+    if outcome.active is None:
+        cause = outcome.accepted if outcome.accepted.truth is not Truth.TRUE else outcome.planned
+        return Verdict(kind, Truth.FALSE, cause.reason, cause.message)
+    if outcome.replicas == 0:
+        return Verdict(kind, Truth.FALSE, Reason.SUSPENDED, "suspended: no accelerators are held, the plan is kept")
+    for part in (health.transport,):
+        if part.truth is Truth.FALSE:
+            return Verdict(kind, Truth.FALSE, Reason.DEGRADED, part.message)
+    if health.ready_replicas >= outcome.replicas and health.ray.truth is Truth.TRUE:
+        return Verdict(
+            kind, Truth.TRUE, Reason.SERVING, f"{health.ready_replicas} of {outcome.replicas} replicas serve"
+        )
+    causes = [part for part in (health.ray, health.serving) if part.truth is not Truth.TRUE]
+    # A server that waits for Ray is no cause; Ray that waits for a server's pod neither.
+    cause = next((c for c in causes if c.reason not in {Reason.SERVER_STARTING, Reason.RAY_STARTING}), causes[0])
+    if health.ready_replicas:
+        text = f"{health.ready_replicas} of {outcome.replicas} replicas serve; {cause.message}"
+        return Verdict(kind, Truth.FALSE, Reason.DEGRADED, text)
+    starting = cause.reason in {Reason.SERVER_STARTING, Reason.RAY_STARTING}
+    return Verdict(kind, Truth.FALSE, Reason.NOT_SERVING if not starting else cause.reason, cause.message)
+
+
+def _progressing(
+    observed: Observed, outcome: Outcome, *, ready: Verdict, now: datetime
+) -> tuple[Verdict, float | None]:
+    kind = ConditionType.PROGRESSING
+    if outcome.foreign:
+        text = f"{', '.join(outcome.foreign)}: exists and belongs to somebody else; delete or rename it, or rename this OmniDeployment"
+        return Verdict(kind, Truth.FALSE, Reason.FOREIGN_OBJECT, text), None
+    if outcome.refused:
+        return Verdict(kind, Truth.FALSE, Reason.CHILD_REFUSED, "; ".join(outcome.refused)), None
+    if outcome.retiring:
+        return Verdict(
+            kind, Truth.TRUE, Reason.RETIRING, f"revision {', '.join(outcome.retiring)} is being removed"
+        ), None
+    if outcome.active is None:
+        return Verdict(kind, Truth.FALSE, ready.reason, "there is no revision to bring up"), None
+    if ready.truth is Truth.TRUE or outcome.replicas == 0:
+        return Verdict(
+            kind, Truth.FALSE, Reason.COMPLETE, f"revision {outcome.active.revision.name} is as wanted"
+        ), None
+    deadline = (observed.omni.spec.get("rollout") or {}).get("progressDeadlineSeconds", 1800)
+    begun = max(_time(outcome.active.created, now), _since(observed, ConditionType.READY, now))
+    left = (begun + timedelta(seconds=deadline) - now).total_seconds()
+    name = outcome.active.revision.name
+    if left <= 0:
+        text = f"revision {name} is not Ready after {deadline} s (rollout.progressDeadlineSeconds); it is kept running: {ready.message}"
+        return Verdict(kind, Truth.FALSE, Reason.DEADLINE_EXCEEDED, text), None
+    return Verdict(kind, Truth.TRUE, Reason.NEW_REVISION, f"revision {name} is starting"), left + 1
+
+
+def _time(text: str, otherwise: datetime) -> datetime:
+    return datetime.fromisoformat(text) if text else otherwise
+
+
+def _since(observed: Observed, kind: ConditionType, now: datetime) -> datetime:
+    for condition in observed.omni.status.get("conditions") or ():
+        if condition["type"] == kind and condition["status"] == Truth.FALSE:
+            return _time(condition["lastTransitionTime"], now)
+    return now
+
+
+def _conditions(observed: Observed, verdicts: Sequence[Verdict], *, now: datetime) -> list[Condition]:
+    before = {c["type"]: c for c in observed.omni.status.get("conditions") or ()}
+    out = []
+    for verdict in verdicts:
+        old = before.get(verdict.type, {})
+        same = old.get("status") == verdict.truth
+        changed = old["lastTransitionTime"] if same else now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        out.append(
+            Condition(
+                type=verdict.type.value,
+                status=verdict.truth.value,
+                reason=verdict.reason.value,
+                message=verdict.message[:32000],
+                last_transition_time=changed,
+                observed_generation=observed.omni.generation,
+            )
+        )
+    return out
+
+
+def _plan(observed: Observed, active: Known) -> PlanStatus:
+    plan, owner = active.revision.plan, observed.owner
+    address = command.ray_address(owner, active.revision, 0)
+    return PlanStatus(
+        release=f"vllm-omni {plan.line}",
+        pipeline=plan.pipeline,
+        strategy=plan.strategy.value,
+        summary=summary(plan),
+        injected=[" ".join(command.injected(address))],
+        pods=_pods(observed, active),
+        edges=[
+            EdgeStatus(
+                from_stage=edge.from_stage,
+                to_stage=edge.to_stage,
+                reach=edge.reach.value,
+                connector=edge.connector_class,
+                protocol=edge.protocol.value,
+                reason=edge.reason,
+                rejected=[RejectedChoice(choice=r.choice, code=r.code.value, fact=r.fact) for r in edge.rejected],
+            )
+            for edge in plan.edges
+        ],
+        notes=list(plan.notes),
+    )
+
+
+def summary(plan: Plan) -> str:
+    """The plan in a sentence."""
+    devices = plan.accelerator_resource or "CPU"
+    if plan.cluster_ref:
+        where = f"{plan.accelerators} stages as Ray actors in RayCluster {plan.cluster_ref}"
+    elif plan.strategy == "OneNode":
+        where = f"one worker pod with {plan.accelerators} x {devices}, the server on its node"
+    else:
+        where = f"{plan.accelerators} worker pods with 1 x {devices} each, spread over nodes"
+    return f"{plan.pipeline} on vllm-omni {plan.version}, backend {plan.backend}: {where}; edges use {plan.transport}"
+
+
+def _pods(observed: Observed, active: Known) -> list[PodPlan]:
+    plan = active.revision.plan
+
+    def nodes(component: Component) -> list[str]:
+        return sorted(
+            {
+                p.node
+                for p in observed.pods
+                if p.revision == active.revision.name and p.labels.get(COMPONENT) == component and p.node
+            }
+        )
+
+    out = []
+    if not plan.cluster_ref:
+        out.append(PodPlan(name="head", role="head", nodes=nodes(Component.HEAD)))
+        out += [
+            PodPlan(
+                name=group.name,
+                role="workers",
+                count=group.pods,
+                stages=list(group.stages),
+                accelerators=group.accelerators,
+                nodes=nodes(Component.WORKER),
+            )
+            for group in plan.groups
+        ]
+    out.append(PodPlan(name="serving", role="serving", nodes=nodes(Component.SERVING)))
+    if plan.store:
+        out.append(PodPlan(name="store", role="store", nodes=nodes(Component.STORE)))
+    return out

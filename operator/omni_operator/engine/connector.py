@@ -1,0 +1,52 @@
+"""What each connector needs and where it works: the facts behind every choice and every rejection of an edge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from omni_operator.api.spec import Connector, Protocol
+
+
+class Rejection(StrEnum):
+    """Why a transport is not used on an edge; codes are stable and documented in docs/reference/transport.md."""
+
+    NO_SHARED_MEMORY = "NoSharedMemory"
+    HOST_MEMORY_FORBIDDEN = "HostMemoryForbidden"
+    NO_RDMA_ON_NODE = "NoRdmaOnNode"
+    RDMA_DIFFERS = "RdmaDiffers"
+    CAPABILITY_FORBIDDEN = "CapabilityForbidden"
+    RELEASE_LACKS_CONNECTOR = "ReleaseLacksConnector"
+    ASYNC_CHUNK_UNSUPPORTED = "AsyncChunkUnsupported"
+    NEEDS_ACCELERATOR_IN_SERVING_POD = "NeedsAcceleratorInServingPod"
+    PAYLOAD_TOO_LARGE = "PayloadTooLarge"
+    PODS_NOT_OURS = "PodsNotOurs"
+    FORBIDDEN_BY_USER = "ForbiddenByUser"
+
+
+@dataclass(frozen=True, slots=True)
+class Transport:
+    """A connector with its protocol."""
+
+    connector: Connector
+    protocol: Protocol
+
+    def __str__(self) -> str:
+        """As in status: shm, or Connector/protocol."""
+        return "SharedMemory/shm" if self.protocol is Protocol.SHM else f"{self.connector}/{self.protocol}"
+
+
+# Best first (docs/design: section on choosing a connector). Cost is relative time per byte; only its order matters for layouts.
+PREFERENCE: tuple[tuple[Transport, int], ...] = (
+    (Transport(Connector.SHARED_MEMORY, Protocol.SHM), 1),
+    (Transport(Connector.MOONCAKE_TRANSFER_ENGINE, Protocol.RDMA), 2),
+    (Transport(Connector.NIXL, Protocol.RDMA), 2),
+    (Transport(Connector.MOONCAKE_STORE, Protocol.RDMA), 3),
+    (Transport(Connector.MOONCAKE_TRANSFER_ENGINE, Protocol.TCP), 10),
+    (Transport(Connector.MOONCAKE_STORE, Protocol.TCP), 12),
+)
+
+
+def cost(transport: Transport) -> int:
+    """Relative cost per byte of a transport."""
+    return dict(PREFERENCE)[transport]

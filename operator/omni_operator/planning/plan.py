@@ -1,0 +1,294 @@
+"""Puts the parts together: spec, pipeline, release, nodes and namespace in; Plan or refusal out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from omni_operator.api.conditions import ConditionType, Reason
+from omni_operator.api.spec import AcceleratorType, Backend, OmniDeploymentSpec, Strategy
+from omni_operator.engine.connector import Transport, cost
+from omni_operator.engine.pipeline import Pipeline, UnknownPipelineError, pipeline_for
+from omni_operator.engine.release import Release, UnsupportedReleaseError, ray_has_token_auth, release_for
+from omni_operator.planning.edges import Ground, NoTransport, mixed_store_protocols, plan_edge
+from omni_operator.planning.layout import Measure, RayLayout, fits, layouts, rdma_for, shortage
+from omni_operator.planning.model import EdgePlan, Plan, Planned, PodSecurity, Reach, Refused, WorkerGroup
+from omni_operator.planning.sizing import pod_sizes, store_plan
+from omni_operator.topology.inventory import Inventory, Node, Toleration
+
+_RESOURCE = {AcceleratorType.NVIDIA: "nvidia.com/gpu", AcceleratorType.AMD: "amd.com/gpu", AcceleratorType.CPU: None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Candidate:
+    """A layout with its edges; ordered by what is better for the user."""
+
+    layout: RayLayout
+    edges: tuple[EdgePlan, ...]
+    rdma: str | None
+    fits_now: bool
+
+    def rank(self) -> tuple[bool, int, int]:
+        """Free accelerators first, then the cost of moving payloads, then fewer pods."""
+        moved = sum(cost(Transport(e.connector, e.protocol)) * e.max_payload_bytes for e in self.edges)
+        return (not self.fits_now, moved, self.layout.pods)
+
+
+def make_plan(*, spec: OmniDeploymentSpec, inventory: Inventory, pod_security: PodSecurity) -> Planned | Refused:
+    """Decides everything about one revision.
+
+    Args:
+        spec: A spec that the schema has accepted.
+        inventory: Nodes; what this OmniDeployment itself holds counts as free.
+        pod_security: Level that the namespace enforces.
+    """
+    try:
+        release = release_for(spec.engine.version)
+    except UnsupportedReleaseError as exc:
+        return _invalid(Reason.UNSUPPORTED_RELEASE, str(exc))
+    try:
+        pipeline = pipeline_for(spec.model, line=release.line)
+    except UnknownPipelineError as exc:
+        return _invalid(Reason.UNKNOWN_PIPELINE, str(exc))
+    backend = release.backends[0] if spec.engine.backend is Backend.AUTO else spec.engine.backend
+    if backend not in release.backends:
+        able = ", ".join(release.backends)
+        return _invalid(
+            Reason.BACKEND_UNAVAILABLE,
+            f"engine.backend {backend}: vllm-omni {release.line} supports {able}; use Auto or one of these",
+        )
+    if message := _bad_overrides(spec, pipeline=pipeline, pod_security=pod_security):
+        return _invalid(Reason.INVALID_SPEC, message)
+    return _choose(
+        spec=spec, release=release, pipeline=pipeline, backend=backend, inventory=inventory, pod_security=pod_security
+    )
+
+
+def _invalid(reason: Reason, message: str) -> Refused:
+    return Refused(condition=ConditionType.ACCEPTED, reason=reason, message=message)
+
+
+def _bad_overrides(spec: OmniDeploymentSpec, *, pipeline: Pipeline, pod_security: PodSecurity) -> str | None:
+    """What the schema cannot know: names of stages and edges, and what one Ray actor per stage cannot do."""
+    names = [stage.name for stage in pipeline.stages]
+    for stage in spec.stages:
+        where = f"stages[{stage.name}]"
+        if stage.name not in names:
+            return f"{where}: pipeline {pipeline.name} has no such stage; it has {', '.join(names)}"
+        if (stage.accelerators or 1) > 1:
+            return (
+                f"{where}.accelerators {stage.accelerators}: with backend Ray an actor sees one accelerator, so every stage has "
+                "exactly 1; remove it"
+            )
+        if (stage.replicas or 1) > 1:
+            return (
+                f"{where}.replicas {stage.replicas}: backend Ray runs one actor per stage; raise spec.replicas instead"
+            )
+        if stage.node_selector:
+            return f"{where}.nodeSelector: with backend Ray it is Ray that places stages; use placement.nodeSelector"
+        if stage.tolerations:
+            return f"{where}.tolerations: with backend Ray it is Ray that places stages; use placement.tolerations"
+    edges = {(pipeline.stage(e.producer).name, pipeline.stage(e.consumer).name) for e in pipeline.edges}
+    for edge in spec.transport.edges:
+        if (edge.from_stage, edge.to_stage) not in edges:
+            able = ", ".join(f"{a} -> {b}" for a, b in sorted(edges))
+            return f"transport.edges[{edge.from_stage} -> {edge.to_stage}]: pipeline {pipeline.name} has the edges {able}; use one of these"
+    weights = spec.model.weights
+    if weights and weights.host_path and pod_security is not PodSecurity.PRIVILEGED:
+        return (
+            f"model.weights.hostPath: the namespace enforces pod security level {pod_security}, which forbids hostPath; use "
+            "model.weights.claim"
+        )
+    return None
+
+
+def _choose(
+    *,
+    spec: OmniDeploymentSpec,
+    release: Release,
+    pipeline: Pipeline,
+    backend: Backend,
+    inventory: Inventory,
+    pod_security: PodSecurity,
+) -> Planned | Refused:
+    accelerator = spec.accelerator.resource_name or _RESOURCE[spec.accelerator.type]
+    nodes = admitting_nodes(spec, inventory)
+    key = spec.placement.topology_key
+    ours = spec.ray.cluster_ref is None
+    stages = len(pipeline.stages)
+    candidates: list[_Candidate] = []
+    dead_ends: list[NoTransport] = []
+    for layout in layouts(stages=stages, wanted=spec.placement.strategy, replicas=spec.replicas):
+        if ours and not fits(layout, nodes, measure=Measure.OFFERS, accelerator=accelerator, topology_key=key):
+            continue
+        if not ours and layout.strategy is Strategy.ONE_NODE and spec.placement.strategy is Strategy.AUTO:
+            continue
+        found = _with_edges(
+            layout, spec=spec, release=release, pipeline=pipeline, backend=backend, nodes=nodes, accelerator=accelerator,
+            pod_security=pod_security,
+        )  # fmt: skip
+        if isinstance(found, NoTransport):
+            dead_ends.append(found)
+        else:
+            candidates.append(found)
+    if not candidates:
+        return _refuse(spec, nodes=nodes, accelerator=accelerator, stages=stages, dead_ends=dead_ends)
+    best = min(candidates, key=_Candidate.rank)
+    if mixed_store_protocols(best.edges):
+        message = (
+            "transport.edges: the edges would use one Mooncake store with both rdma and tcp, which Mooncake refuses; ask for the "
+            "same protocol on all of them"
+        )
+        return _invalid(Reason.INVALID_SPEC, message)
+    plan = _plan(
+        best,
+        spec=spec,
+        release=release,
+        pipeline=pipeline,
+        backend=backend,
+        accelerator=accelerator,
+        pod_security=pod_security,
+    )
+    waits = None
+    if ours and not best.fits_now:
+        needed = stages * max(1, spec.replicas)
+        free = ", ".join(f"{n.name}: {n.free.get(accelerator or '', 0)}" for n in nodes[:8])
+        waits = f"needs {needed} x {accelerator}, free now: {free}; pods stay Pending until others release theirs"
+    return Planned(plan=plan, waits_for=waits)
+
+
+def admitting_nodes(spec: OmniDeploymentSpec, inventory: Inventory) -> tuple[Node, ...]:
+    """The nodes that a pod of this spec may be scheduled on."""
+    tolerations = [
+        Toleration(key=t.key or "", operator=t.operator, value=t.value or "", effect=t.effect or "")
+        for t in spec.placement.tolerations
+    ]
+    return inventory.admitting(selector=spec.placement.node_selector, tolerations=tolerations)
+
+
+def _with_edges(
+    layout: RayLayout,
+    *,
+    spec: OmniDeploymentSpec,
+    release: Release,
+    pipeline: Pipeline,
+    backend: Backend,
+    nodes: tuple[Node, ...],
+    accelerator: str | None,
+    pod_security: PodSecurity,
+) -> _Candidate | NoTransport:
+    key = spec.placement.topology_key
+    ours = spec.ray.cluster_ref is None
+    rdma, missing = rdma_for(
+        layout,
+        nodes,
+        measure=Measure.OFFERS,
+        accelerator=accelerator,
+        asked=spec.transport.rdma_resource,
+        topology_key=key,
+    )
+    ground = Ground(
+        release=release,
+        backend=backend,
+        async_chunk=pipeline.releases[release.line].async_chunk,
+        reach=Reach.SAME_NODE if layout.strategy is Strategy.ONE_NODE and ours else Reach.CROSS_NODE,
+        pod_security=pod_security,
+        rdma_resource=rdma,
+        rdma_missing=missing,
+        pods_ours=ours,
+    )
+    edges: list[EdgePlan] = []
+    for edge in pipeline.edges:
+        decided = plan_edge(pipeline=pipeline, edge=edge, ground=ground, policy=spec.transport)
+        if isinstance(decided, NoTransport):
+            return decided
+        edges.append(decided)
+    used = rdma if any(edge.protocol == "rdma" for edge in edges) else None
+    now = not ours or fits(layout, nodes, measure=Measure.FREE, accelerator=accelerator, rdma=used, topology_key=key)
+    return _Candidate(layout=layout, edges=tuple(edges), rdma=used, fits_now=now)
+
+
+def _refuse(
+    spec: OmniDeploymentSpec,
+    *,
+    nodes: tuple[Node, ...],
+    accelerator: str | None,
+    stages: int,
+    dead_ends: list[NoTransport],
+) -> Refused:
+    if dead_ends:
+        dead = dead_ends[-1]
+        facts = "; ".join(f"{r.choice}: {r.code}, {r.fact}" for r in dead.rejected)
+        return Refused(
+            condition=ConditionType.PLANNED,
+            reason=Reason.POLICY_CANNOT_BE_MET,
+            message=f"no transport is usable on edge {dead.edge}: {facts}",
+        )
+    if accelerator is None or not nodes:
+        message = "no Ready node matches placement.nodeSelector and placement.tolerations; change them or add nodes"
+    else:
+        message = shortage(
+            nodes,
+            accelerator=accelerator,
+            needed=stages,
+            stages=stages,
+            strategy=spec.placement.strategy,
+            replicas=spec.replicas,
+        )
+        if spec.placement.topology_key:
+            message += f"; placement.topologyKey {spec.placement.topology_key} keeps each replica inside one domain"
+    return Refused(condition=ConditionType.PLANNED, reason=Reason.NO_LAYOUT, message=message)
+
+
+def _plan(
+    best: _Candidate,
+    *,
+    spec: OmniDeploymentSpec,
+    release: Release,
+    pipeline: Pipeline,
+    backend: Backend,
+    accelerator: str | None,
+    pod_security: PodSecurity,
+) -> Plan:
+    layout, edges = best.layout, best.edges
+    store = store_plan(edges)
+    store_edges = [edge for edge in edges if edge.connector == "MooncakeStore"]
+    ray_version = spec.ray.version or release.ray_version
+    notes = []
+    if best.rdma:
+        notes.append(
+            f"rdma is planned because the nodes offer {best.rdma}; Mooncake falls back to TCP without an error when it finds no "
+            "device, so the transfers themselves are not verified"
+        )
+    inputs = 1 if layout.strategy is Strategy.SPREAD else len(store_edges)
+    shared = any(edge.protocol == "shm" and edge.reach is Reach.SAME_NODE for edge in edges)
+    return Plan(
+        version=spec.engine.version,
+        line=release.line,
+        pipeline=pipeline.name,
+        backend=backend,
+        strategy=layout.strategy,
+        accelerator=spec.accelerator.type,
+        accelerator_resource=accelerator,
+        groups=(
+            WorkerGroup(
+                name="stages",
+                pods=layout.pods,
+                accelerators=layout.accelerators_per_pod,
+                stages=tuple(stage.name for stage in pipeline.stages),
+            ),
+        ),
+        edges=edges,
+        store=store,
+        rdma_resource=best.rdma,
+        node_shared_memory=shared,
+        pod_security=pod_security,
+        ray_version=ray_version,
+        token_auth=ray_has_token_auth(ray_version)
+        if spec.ray.token_auth == "Auto"
+        else spec.ray.token_auth == "Enabled",
+        cluster_ref=spec.ray.cluster_ref.name if spec.ray.cluster_ref else None,
+        topology_key=spec.placement.topology_key,
+        worker_sizes=pod_sizes(edges, store=store, instances=inputs if store else 0, worker=True),
+        serving_sizes=pod_sizes(edges, store=store, instances=len(store_edges), worker=False),
+        notes=tuple(notes),
+    )

@@ -1,0 +1,101 @@
+"""Nodes and Pods as the planner sees them: what is there, what is free, who may use it.
+
+Values only: the controller and the CLI make them from watch events or files. Extended resources (accelerators, RDMA devices)
+are whole numbers by definition of the API, so counts are ints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+RDMA_PREFIX = "rdma/"
+
+
+@dataclass(frozen=True, slots=True)
+class Taint:
+    """A node taint."""
+
+    key: str
+    value: str
+    effect: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Toleration:
+    """A pod toleration; an empty key with Exists tolerates everything."""
+
+    key: str = ""
+    operator: str = "Equal"
+    value: str = ""
+    effect: str = ""
+
+    def tolerates(self, taint: Taint) -> bool:
+        """Whether this toleration covers a taint, by the API's rules."""
+        if self.effect and self.effect != taint.effect:
+            return False
+        if not self.key:
+            return self.operator == "Exists"
+        if self.key != taint.key:
+            return False
+        return self.operator == "Exists" or self.value == taint.value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One node; `offers` and `free` count extended resources."""
+
+    name: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    taints: tuple[Taint, ...] = ()
+    ready: bool = True
+    cordoned: bool = False
+    offers: Mapping[str, int] = field(default_factory=dict)
+    free: Mapping[str, int] = field(default_factory=dict)
+
+    def admits(self, *, selector: Mapping[str, str], tolerations: Iterable[Toleration]) -> bool:
+        """Whether a pod with this selector and these tolerations may be scheduled here."""
+        if not self.ready or self.cordoned:
+            return False
+        if any(self.labels.get(key) != value for key, value in selector.items()):
+            return False
+        tolerated = tuple(tolerations)
+        hard = [taint for taint in self.taints if taint.effect != "PreferNoSchedule"]
+        return all(any(t.tolerates(taint) for t in tolerated) for taint in hard)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inventory:
+    """All nodes, sorted by name so that no result depends on the order of events."""
+
+    nodes: tuple[Node, ...]
+
+    @classmethod
+    def of(cls, nodes: Iterable[Node], held: Iterable[tuple[str, Mapping[str, int]]] = ()) -> Inventory:
+        """Nodes with what pods hold taken off.
+
+        Args:
+            nodes: Nodes as offered; their `free` is computed here.
+            held: Pairs of a node name and the extended resources that a pod there has requested.
+        """
+        taken: dict[str, dict[str, int]] = {}
+        for holder, requests in held:
+            mine = taken.setdefault(holder, {})
+            for resource, count in requests.items():
+                mine[resource] = mine.get(resource, 0) + count
+        made = []
+        for offered in sorted(nodes, key=lambda n: n.name):
+            used = taken.get(offered.name, {})
+            free = {r: max(0, count - used.get(r, 0)) for r, count in offered.offers.items()}
+            made.append(replace(offered, free=free))
+        return cls(nodes=tuple(made))
+
+    def admitting(self, *, selector: Mapping[str, str], tolerations: Iterable[Toleration]) -> tuple[Node, ...]:
+        """The nodes that may host a pod."""
+        tolerated = tuple(tolerations)
+        return tuple(node for node in self.nodes if node.admits(selector=selector, tolerations=tolerated))
+
+
+def rdma_resources(node: Node) -> tuple[str, ...]:
+    """RDMA resources a node offers, by name."""
+    return tuple(sorted(r for r, count in node.offers.items() if r.startswith(RDMA_PREFIX) and count > 0))
