@@ -265,13 +265,23 @@ class Plane:
         self.spawn("kwok", [
             str(binaries.ensure("kwok")), f"--kubeconfig={self.kubeconfig('kwok')}", "--manage-all-nodes",
             "--cidr=10.64.0.0/12", "--node-ip=10.0.0.1", "--node-lease-duration-seconds=40",
-            *[f"--config={stages / f'{name}.yaml'}" for name in wanted],
+            *[f"--config={stages / f'{name}.yaml'}" for name in wanted], f"--config={self._sweeper_stage(stages)}",
         ])  # fmt: skip
         self.spawn("ray-operator", [
             str(binaries.ensure("ray-operator")), f"-kubeconfig={self.kubeconfig('kuberay')}",
             "-enable-leader-election=false", "-metrics-addr=0", f"-health-probe-bind-address=127.0.0.1:{free_port()}",
             "-reconcile-concurrency=2",
         ])  # fmt: skip
+
+    def _sweeper_stage(self, stages: Path) -> Path:
+        """A KWOK stage in which the pods that remove shared memory end well; KWOK's own ends pods of Jobs only."""
+        stage = yaml.safe_load((stages / "pod/fast/pod-complete.yaml").read_text())
+        stage["metadata"]["name"] = "sweeper-complete"
+        expressions = stage["spec"]["selector"]["matchExpressions"]
+        expressions[-1] = {"key": '.metadata.labels["omni.vllm.ai/component"]', "operator": "In", "values": ["sweeper"]}
+        path = self.work / "sweeper-complete.yaml"
+        path.write_text(yaml.safe_dump(stage))
+        return path
 
 
 def _ready(node: dict[str, Any]) -> bool:

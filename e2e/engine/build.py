@@ -89,6 +89,7 @@ def ensure(name: str) -> str:
 
 
 def _commit(root: Path, image: str, base: str, variables: dict[str, str]) -> None:
+    shell.run(["chmod", "-R", "a+rX", str(root)])  # for any user, whatever umask this process or a library had
     recipe = root.parent / "Dockerfile"
     lines = [f"FROM {base}", "COPY root/ /", f"LABEL {LABEL}={image.rpartition('-')[2]}"]
     lines += [f"ENV {key}={value}" for key, value in variables.items()]

@@ -10,9 +10,9 @@ from pydantic import ValidationError
 from omni_operator.api.conditions import ConditionType, Reason, Truth
 from omni_operator.api.serving_spec import RolloutStrategy
 from omni_operator.api.spec import OmniDeploymentSpec
+from omni_operator.children.describe import summary
 from omni_operator.children.revision import new_revision, spec_digest
 from omni_operator.controller.observed import Known, Observed, Verdict
-from omni_operator.controller.status import summary
 from omni_operator.planning.model import PodSecurity, Refused
 from omni_operator.planning.plan import make_plan
 from omni_operator.planning.stands import stands

@@ -8,9 +8,8 @@ from typing import Any
 
 from omni_operator.children.names import NAME, REPLICA, REVISION
 from omni_operator.planning.model import PodSecurity
-from omni_operator.topology.inventory import Node, Taint
-
-_LEVEL = "pod-security.kubernetes.io/enforce"
+from omni_operator.topology import read
+from omni_operator.topology.inventory import Node
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +159,7 @@ def pod(raw: dict[str, Any]) -> Pod:
         "node": spec.get("nodeName", ""),
         "phase": status.get("phase", ""),
         "deleting": "deletionTimestamp" in meta,
-        "requests": _extended(spec),
+        "requests": read.pod_requests(spec),
     }
     if NAME not in labels:
         return Pod(**base, ready=False)
@@ -192,41 +191,17 @@ def _containers(status: dict[str, Any]) -> tuple[str, str]:
     return trouble, last_words
 
 
-def _extended(spec: dict[str, Any]) -> dict[str, int]:
-    """Extended resources that a pod requests: the sum of its containers (init containers take none here)."""
-    total: dict[str, int] = {}
-    for container in spec.get("containers") or ():
-        for name, value in ((container.get("resources") or {}).get("limits") or {}).items():
-            if "/" in name and str(value).isdigit():
-                total[name] = total.get(name, 0) + int(value)
-    return total
-
-
 def node(raw: dict[str, Any]) -> NodeObject:
     """From the JSON of a node."""
-    meta, spec, status = raw["metadata"], raw.get("spec") or {}, raw.get("status") or {}
-    ready = any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions") or ())
-    offers = {
-        name: int(value)
-        for name, value in (status.get("allocatable") or {}).items()
-        if "/" in name and str(value).isdigit()
-    }
-    taints = tuple(Taint(t["key"], t.get("value", ""), t["effect"]) for t in spec.get("taints") or ())
-    made = Node(
-        name=meta["name"],
-        labels=meta.get("labels") or {},
-        taints=taints,
-        ready=ready,
-        cordoned=bool(spec.get("unschedulable")),
-        offers=offers,
-        free=offers,
-    )
-    return NodeObject(name=meta["name"], resource_version=meta["resourceVersion"], node=made)
+    meta = raw["metadata"]
+    return NodeObject(name=meta["name"], resource_version=meta["resourceVersion"], node=read.node(raw))
 
 
 def namespace(raw: dict[str, Any]) -> NamespaceObject:
     """From the JSON of a namespace."""
     meta = raw["metadata"]
-    level = (meta.get("labels") or {}).get(_LEVEL, PodSecurity.PRIVILEGED.value)
-    known = PodSecurity(level) if level in set(PodSecurity) else PodSecurity.PRIVILEGED
-    return NamespaceObject(name=meta["name"], resource_version=meta["resourceVersion"], pod_security=known)
+    return NamespaceObject(
+        name=meta["name"],
+        resource_version=meta["resourceVersion"],
+        pod_security=PodSecurity.of(meta.get("labels") or {}),
+    )

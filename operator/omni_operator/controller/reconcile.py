@@ -16,6 +16,7 @@ from typing import Any
 
 from omni_operator.api.base import API_VERSION, KIND, PLURAL
 from omni_operator.children import sweeper
+from omni_operator.children.describe import summary
 from omni_operator.children.names import COMPONENT, FINALIZER, REVISION, Component, node_folder
 from omni_operator.children.render import children as render
 from omni_operator.controller import objects
@@ -27,7 +28,7 @@ from omni_operator.controller.objects import Child, Omni
 from omni_operator.controller.observe import observe
 from omni_operator.controller.observed import Known, Observed, Outcome
 from omni_operator.controller.settings import Settings
-from omni_operator.controller.status import make_status, summary
+from omni_operator.controller.status import make_status
 from omni_operator.kube.client import ApiError, Kube
 from omni_operator.kube.kinds import BY_KIND, EVENT, POD, Resource
 

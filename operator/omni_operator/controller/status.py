@@ -7,20 +7,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from omni_operator.api.conditions import ConditionType, Reason, Truth
-from omni_operator.api.status import (
-    Condition,
-    EdgeStatus,
-    NodeMemory,
-    OmniDeploymentStatus,
-    PlanStatus,
-    PodPlan,
-    RejectedChoice,
-)
-from omni_operator.children import command, names, services
+from omni_operator.api.status import Condition, NodeMemory, OmniDeploymentStatus, PlanStatus
+from omni_operator.children import names, services
+from omni_operator.children.describe import describe
 from omni_operator.children.names import COMPONENT, Component
 from omni_operator.controller.health import Health, judge
 from omni_operator.controller.observed import Known, Observed, Outcome, Verdict
-from omni_operator.planning.model import Plan
 
 
 def make_status(observed: Observed, outcome: Outcome, *, now: datetime) -> tuple[dict[str, Any], float | None]:
@@ -132,70 +124,8 @@ def _conditions(observed: Observed, verdicts: Sequence[Verdict], *, now: datetim
 
 
 def _plan(observed: Observed, active: Known) -> PlanStatus:
-    plan, owner = active.revision.plan, observed.owner
-    address = command.ray_address(owner, active.revision, 0)
-    return PlanStatus(
-        release=f"vllm-omni {plan.line}",
-        pipeline=plan.pipeline,
-        strategy=plan.strategy.value,
-        summary=summary(plan),
-        injected=[" ".join(command.injected(address))],
-        pods=_pods(observed, active),
-        edges=[
-            EdgeStatus(
-                from_stage=edge.from_stage,
-                to_stage=edge.to_stage,
-                reach=edge.reach.value,
-                connector=edge.connector_class,
-                protocol=edge.protocol.value,
-                reason=edge.reason,
-                rejected=[RejectedChoice(choice=r.choice, code=r.code.value, fact=r.fact) for r in edge.rejected],
-            )
-            for edge in plan.edges
-        ],
-        notes=list(plan.notes),
-    )
-
-
-def summary(plan: Plan) -> str:
-    """The plan in a sentence."""
-    devices = plan.accelerator_resource or "CPU"
-    if plan.cluster_ref:
-        where = f"{plan.accelerators} stages as Ray actors in RayCluster {plan.cluster_ref}"
-    elif plan.strategy == "OneNode":
-        where = f"one worker pod with {plan.accelerators} x {devices}, the server on its node"
-    else:
-        where = f"{plan.accelerators} worker pods with 1 x {devices} each, spread over nodes"
-    return f"{plan.pipeline} on vllm-omni {plan.version}, backend {plan.backend}: {where}; edges use {plan.transport}"
-
-
-def _pods(observed: Observed, active: Known) -> list[PodPlan]:
-    plan = active.revision.plan
-
-    def nodes(component: Component) -> list[str]:
-        return sorted(
-            {
-                p.node
-                for p in observed.pods
-                if p.revision == active.revision.name and p.labels.get(COMPONENT) == component and p.node
-            }
-        )
-
-    out = []
-    if not plan.cluster_ref:
-        out.append(PodPlan(name="head", role="head", nodes=nodes(Component.HEAD)))
-        out += [
-            PodPlan(
-                name=group.name,
-                role="workers",
-                count=group.pods,
-                stages=list(group.stages),
-                accelerators=group.accelerators,
-                nodes=nodes(Component.WORKER),
-            )
-            for group in plan.groups
-        ]
-    out.append(PodPlan(name="serving", role="serving", nodes=nodes(Component.SERVING)))
-    if plan.store:
-        out.append(PodPlan(name="store", role="store", nodes=nodes(Component.STORE)))
-    return out
+    nodes: dict[str, set[str]] = {}
+    for pod in observed.pods:
+        if pod.revision == active.revision.name and pod.node:
+            nodes.setdefault(pod.labels.get(COMPONENT, ""), set()).add(pod.node)
+    return describe(observed.owner, active.revision, nodes={key: sorted(value) for key, value in nodes.items()})

@@ -147,22 +147,15 @@ def _reject_rdma(*, ground: Ground, policy: TransportSpec) -> tuple[Rejection, s
 
 
 def _why(transport: Transport, *, ground: Ground, override: EdgeOverride | None) -> str:
-    ends = (
-        "the server moves payloads, so the ends are the serving pod and the workers' pods; "
-        if ground.backend is Backend.RAY
-        else ""
-    )
+    moves = "the server moves payloads on Ray; " if ground.backend is Backend.RAY else ""
     asked = " (as transport.edges asks)" if override is not None else ""
     if transport.protocol is Protocol.SHM:
-        where = (
-            "are one pod"
-            if ground.reach is Reach.SAME_POD
-            else "must share a node and mount one folder of its /dev/shm"
-        )
-        return f"{ends}they {where}{asked}"
+        if ground.reach is Reach.SAME_POD:
+            return f"{moves}both ends are one pod{asked}"
+        return f"{moves}it shares a node, and one folder of its /dev/shm, with the workers{asked}"
     if transport.protocol is Protocol.RDMA:
-        return f"{ends}every node that may host them offers {ground.rdma_resource}, which both request{asked}"
-    return f"{ends}TCP works between any two pods{asked}"
+        return f"{moves}every node that may host an end offers {ground.rdma_resource}, which both ends request{asked}"
+    return f"{moves}TCP works between any two pods{asked}"
 
 
 def mixed_store_protocols(edges: Sequence[EdgePlan]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -26,6 +27,12 @@ class PodSecurity(StrEnum):
     PRIVILEGED = "privileged"
     BASELINE = "baseline"
     RESTRICTED = "restricted"
+
+    @classmethod
+    def of(cls, labels: Mapping[str, str]) -> PodSecurity:
+        """The level of a namespace with these labels; without the label everything is permitted."""
+        level = labels.get("pod-security.kubernetes.io/enforce", cls.PRIVILEGED.value)
+        return cls(level) if level in set(cls) else cls.PRIVILEGED
 
 
 class _Value(BaseModel):

@@ -1,0 +1,65 @@
+"""`omni status`: one picture of an OmniDeployment; with --watch a live one, with --wait until it is Ready."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from rich.console import Console
+from rich.live import Live
+
+from omni_operator.cli import view
+from omni_operator.cli.access import Access
+
+_POLL_SECONDS = 1.0
+
+
+def show(access: Access, name: str) -> int:
+    """Prints the picture once; 0 when Ready, else 1."""
+    omni = access.omni(name)
+    Console().print(view.deployment(omni))
+    return 0 if _ready(omni) else 1
+
+
+def watch(access: Access, name: str, *, until_ready: bool, seconds: float) -> int:
+    """A live picture on a terminal, otherwise a line per change; 0 when Ready, 1 when the time is up."""
+    console = Console()
+    end = time.monotonic() + seconds
+    if console.is_terminal:
+        with Live(console=console, auto_refresh=False, transient=True) as live:
+            while True:
+                omni = access.omni(name)
+                live.update(view.deployment(omni), refresh=True)
+                if (until_ready and _ready(omni)) or time.monotonic() > end:
+                    break
+                time.sleep(_POLL_SECONDS)
+        return show(access, name)
+    begun, told = time.monotonic(), ""
+    while True:
+        omni = access.omni(name)
+        if (line := _line(omni)) != told:
+            sys.stdout.write(f"[{time.monotonic() - begun:5.0f} s] {line}\n")
+            sys.stdout.flush()
+            told = line
+        if (until_ready and _ready(omni)) or time.monotonic() > end:
+            return show(access, name)
+        time.sleep(_POLL_SECONDS)
+
+
+def _ready(omni: dict) -> bool:  # type: ignore[type-arg]
+    conditions = (omni.get("status") or {}).get("conditions") or ()
+    current = omni["metadata"].get("generation")
+    return any(
+        c["type"] == "Ready" and c["status"] == "True" and c.get("observedGeneration") == current for c in conditions
+    )
+
+
+def _line(omni: dict) -> str:  # type: ignore[type-arg]
+    """The condition that tells where it stands."""
+    conditions = {c["type"]: c for c in (omni.get("status") or {}).get("conditions") or ()}
+    if not conditions:
+        return "waiting for the operator"
+    for kind in ("Accepted", "Planned", "RayClusterReady", "ServingReady", "TransportAsPlanned"):
+        if (found := conditions[kind])["status"] == "False":
+            return f"{kind}: {found['reason']}: {found['message']}"
+    return f"{conditions['Ready']['reason']}: {conditions['Ready']['message']}"

@@ -1,0 +1,49 @@
+"""Nodes and pods from the API's JSON: the one place that knows where capacity, taints and requests are written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from omni_operator.topology.inventory import Node, Taint
+
+
+def node(raw: dict[str, Any]) -> Node:
+    """A node as offered."""
+    meta, spec, status = raw["metadata"], raw.get("spec") or {}, raw.get("status") or {}
+    ready = any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions") or ())
+    offers = extended(status.get("allocatable") or {})
+    return Node(
+        name=meta["name"],
+        labels=meta.get("labels") or {},
+        taints=tuple(Taint(t["key"], t.get("value", ""), t["effect"]) for t in spec.get("taints") or ()),
+        ready=ready,
+        cordoned=bool(spec.get("unschedulable")),
+        offers=offers,
+        free=offers,
+    )
+
+
+def extended(resources: dict[str, Any]) -> dict[str, int]:
+    """The extended resources of a resource list: names with a slash, whole numbers by definition of the API."""
+    return {name: int(value) for name, value in resources.items() if "/" in name and str(value).isdigit()}
+
+
+def pod_requests(spec: dict[str, Any]) -> dict[str, int]:
+    """Extended resources that a pod holds: the sum over its containers (or what its largest init container takes)."""
+    total: dict[str, int] = {}
+    for container in spec.get("containers") or ():
+        for name, count in extended((container.get("resources") or {}).get("limits") or {}).items():
+            total[name] = total.get(name, 0) + count
+    for container in spec.get("initContainers") or ():
+        for name, count in extended((container.get("resources") or {}).get("limits") or {}).items():
+            total[name] = max(total.get(name, 0), count)
+    return total
+
+
+def held_by(raw: dict[str, Any]) -> tuple[str, dict[str, int]] | None:
+    """Node and extended resources that a pod holds; None when it holds nothing."""
+    spec, phase = raw["spec"], (raw.get("status") or {}).get("phase")
+    requests = pod_requests(spec)
+    if not requests or not spec.get("nodeName") or phase in {"Succeeded", "Failed"}:
+        return None
+    return spec["nodeName"], requests
