@@ -15,24 +15,20 @@ COPY constraints-build.txt constraints-runtime.txt ./
 RUN --mount=type=secret,id=pip --mount=type=secret,id=ca \
     python3 -m venv /opt/build && python3 -m venv --without-pip /opt/omni \
     && /opt/build/bin/pip install --quiet --require-hashes --only-binary=:all: -r constraints-build.txt \
-    && /opt/build/bin/pip --python /opt/omni/bin/python install --quiet --require-hashes --only-binary=:all: -r constraints-runtime.txt
+    && /opt/build/bin/pip --python /opt/omni/bin/python install --quiet --require-hashes --only-binary=:all: \
+        -r constraints-runtime.txt
 
 # The package alone, so that a change of it is one small layer on top of what it depends on.
 FROM dependencies AS package
+# found by this label when what a build leaves behind is removed
 LABEL dev.omni-operator.stage=package
 COPY pyproject.toml README.md ./
 COPY operator operator
 RUN PYTHONPATH=$(echo /opt/build/lib/python3*/site-packages) \
-    /opt/build/bin/pip --python /opt/omni/bin/python install --quiet --no-deps --no-build-isolation --no-index --root /package .
+    /opt/build/bin/pip --python /opt/omni/bin/python install --quiet --no-deps --no-build-isolation --no-index \
+        --no-warn-script-location --root /package .
 
 FROM ${BASE}
-ARG VERSION=0.1.0
-ARG REVISION=unknown
-LABEL org.opencontainers.image.title="omni-operator" \
-      org.opencontainers.image.description="Kubernetes operator that serves omni-modality models with vllm-omni on KubeRay" \
-      org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}"
 COPY --from=dependencies /opt/omni /opt/omni
 COPY --from=package /package/ /
 # SAFEPATH: a file in the working folder must not stand in for a module
@@ -40,4 +36,11 @@ ENV PATH=/opt/omni/bin:/usr/local/bin:/usr/bin:/bin HOME=/home/omni LANG=C.UTF-8
     PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER 65532:65532
 EXPOSE 8080
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="omni-operator" \
+      org.opencontainers.image.description="Kubernetes operator that serves omni-modality models with vllm-omni on KubeRay" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
 ENTRYPOINT ["python3", "-m", "omni_operator"]

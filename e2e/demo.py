@@ -29,12 +29,19 @@ def main() -> int:
 
     _title("4. A question through the public Service")
     wav = world.ROOT / "out/demo.wav"
-    world.run([str(omni), "chat", NAME, "Hello, who are you?", "-n", NAMESPACE, "--audio", str(wav.relative_to(world.ROOT))], cwd=world.ROOT)
-    print("(the checkpoint is random: the text is noise and the sound a row of sine tones, but every stage made its part)")
+    world.run(
+        [str(omni), "chat", NAME, "Hello, who are you?", "-n", NAMESPACE, "--audio", str(wav.relative_to(world.ROOT))],
+        cwd=world.ROOT,
+    )
+    print(
+        "(the checkpoint is random: the text is noise and the sound a row of sine tones, but every stage made its part)"
+    )
 
     _title(f"Done in {time.monotonic() - begun:.0f} s. To look further:")
     print(f"  export KUBECONFIG={nodes.kubeconfig()} PATH={binaries.ensure('kubectl').parent}:$PWD/.venv/bin:$PATH")
-    print("  kubectl get omni; kubectl describe omni tiny-omni; kubectl omni status tiny-omni; kubectl get pods -o wide")
+    print(
+        "  kubectl get omni; kubectl describe omni tiny-omni; kubectl omni status tiny-omni; kubectl get pods -o wide"
+    )
     print("  kubectl explain omni.spec.transport")
     print("To clean up: make clean")
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import subprocess
 import time
 import wave
@@ -95,7 +96,9 @@ def _patch_device(node: str, name: str, count: int | None) -> None:
     if count is None:
         patch = [{"op": "remove", "path": f"/status/{part}/{key}"} for part in ("capacity", "allocatable")]
     else:
-        patch = [{"op": "add", "path": f"/status/{part}/{key}", "value": str(count)} for part in ("capacity", "allocatable")]
+        patch = [
+            {"op": "add", "path": f"/status/{part}/{key}", "value": str(count)} for part in ("capacity", "allocatable")
+        ]
     nodes.kubectl("patch", "node", node, "--subresource=status", "--type=json", "-p", json.dumps(patch))
 
 
@@ -128,7 +131,9 @@ class Omni:
                 return dict(condition)
         return {}
 
-    def wait(self, kind: str, status: str = "True", *, reason: str | None = None, seconds: float = 300) -> dict[str, Any]:
+    def wait(
+        self, kind: str, status: str = "True", *, reason: str | None = None, seconds: float = 300
+    ) -> dict[str, Any]:
         """Until a condition has a status (and reason)."""
 
         def there() -> dict[str, Any] | None:
@@ -143,11 +148,15 @@ class Omni:
 
     def patch(self, spec: dict[str, Any]) -> None:
         """A merge patch of the spec."""
-        nodes.kubectl("patch", "omni", self.name, "-n", self.namespace, "--type=merge", "-p", json.dumps({"spec": spec}))
+        nodes.kubectl(
+            "patch", "omni", self.name, "-n", self.namespace, "--type=merge", "-p", json.dumps({"spec": spec})
+        )
 
     def delete(self, *, wait: bool = True) -> None:
         """Deletes it."""
-        nodes.kubectl("delete", "omni", self.name, "-n", self.namespace, "--ignore-not-found", f"--wait={str(wait).lower()}")
+        nodes.kubectl(
+            "delete", "omni", self.name, "-n", self.namespace, "--ignore-not-found", f"--wait={str(wait).lower()}"
+        )
 
     def objects(self) -> list[str]:
         """Everything that carries its name in our label, as kind/name."""
@@ -204,11 +213,12 @@ def manifest(namespace: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
     return {"apiVersion": "omni.vllm.ai/v1alpha1", "kind": "OmniDeployment", "metadata": meta, "spec": spec}
 
 
-def namespace(name: str, **labels: str) -> str:
-    """Makes a namespace; label keys have __ for /."""
-    named = {key.replace("__", "/").replace("_", "-"): value for key, value in labels.items()}
-    apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": named}})
-    eventually(f"service account of {name}", lambda: nodes.kubectl("get", "sa", "default", "-n", name), seconds=30, every=0.2)
+def namespace(name: str, *, labels: dict[str, str] | None = None) -> str:
+    """Makes a namespace."""
+    apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels or {}}})
+    eventually(
+        f"service account of {name}", lambda: nodes.kubectl("get", "sa", "default", "-n", name), seconds=30, every=0.2
+    )
     return name
 
 
@@ -222,16 +232,7 @@ def node_memory() -> dict[str, str]:
     return found
 
 
-def kill_operator() -> None:
-    """SIGKILL for the operator's process, from outside its container."""
-    for node in nodes.workers():
-        script = "pkill -KILL -f 'omni_operator$' || true"
-        nodes.node_exec(node, ["sh", "-c", script])
-
-
 def run(command: Sequence[str], **options: Any) -> subprocess.CompletedProcess[str]:
     """A program of this repository's environment, against the cluster."""
-    import os
-
     env = {**os.environ, "KUBECONFIG": str(nodes.kubeconfig())}
     return subprocess.run(command, text=True, env=env, check=True, **options)

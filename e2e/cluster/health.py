@@ -14,7 +14,7 @@ from e2e.cluster import shell
 from e2e.cluster.nodes import everyone, kubectl, node_exec, started
 
 
-def wait_for_nodes(seconds: float = 180) -> None:
+def wait_for_nodes(seconds: float = 300) -> None:
     """Wait until every node is Ready, kube-system runs, and Services are reachable from every node.
 
     Raises:
@@ -24,7 +24,7 @@ def wait_for_nodes(seconds: float = 180) -> None:
     _poll(seconds, lambda: [*_nodes(since), *_pods("kube-system", since)] or list(_unreachable()))
 
 
-def wait_for_pods(namespace: str, seconds: float = 180) -> None:
+def wait_for_pods(namespace: str, seconds: float = 300) -> None:
     """Wait until the namespace has a pod and all of them are Ready.
 
     Raises:

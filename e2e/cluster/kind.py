@@ -7,7 +7,18 @@ import json
 import time
 from pathlib import Path
 
-from e2e.cluster import binaries, cache, cni, health, kuberay, node_image, provider, shell, system_images
+from e2e.cluster import (
+    binaries,
+    cache,
+    cni,
+    health,
+    kuberay,
+    network_policy,
+    node_image,
+    provider,
+    shell,
+    system_images,
+)
 from e2e.cluster.nodes import (
     addresses,
     answers,
@@ -39,6 +50,7 @@ nodes:
 - role: worker
 - role: worker
 """
+_PATIENCE = 120.0  # seconds; other work may leave an API server little of a small machine
 
 
 def up() -> None:
@@ -57,6 +69,8 @@ def up() -> None:
             _delete()
             _create()
             _settle()
+        if not node_image.foreign() and _is_current():  # kindnet enforces policies itself
+            network_policy.install()
         kuberay.install()
 
 
@@ -72,12 +86,15 @@ def _revive() -> bool:
     if not found:
         return False
     stopped = [node for node, state in found.items() if state != "running"]
-    if set(found) == set(everyone()) and kubeconfig().exists():
+    if set(found) == set(everyone()):
         for node in stopped:
             with shell.step(f"starting the stopped node {node}"):
                 provider.succeeds("start", node)
-        if _wait_for_api(120 if stopped else 30):
-            if provider.run("inspect", "--format", "{{.ImageName}}", control_plane()).strip() != node_image.tag():
+        if not kubeconfig().exists():
+            argv = [str(binaries.ensure("kind")), "export", "kubeconfig", "--name", name(), "--kubeconfig"]
+            shell.succeeds([*argv, str(kubeconfig())], env=provider.environment())
+        if _wait_for_api(_PATIENCE):
+            if not _is_current():
                 shell.say("the cluster was made from another node image; `down` and `up` would bring the present one")
             return True
     shell.say(f"cluster {name()} is broken and is made anew; its nodes: {found}")
@@ -97,6 +114,11 @@ def _create() -> None:
     if not node_image.foreign():
         for node in workers():  # every node gets a copy of the image's /var: half a GB of it never runs on a worker
             node_exec(node, ["crictl", "rmi", *system_images.control_plane_names()])
+
+
+def _is_current() -> bool:
+    (container,) = json.loads(provider.run("inspect", control_plane()))
+    return node_image.tag() in {container.get("ImageName"), container["Config"].get("Image")}
 
 
 def _settle() -> None:

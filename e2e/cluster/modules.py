@@ -13,6 +13,7 @@ from pathlib import Path
 FOLDER = Path(__file__).with_name("go")
 KUBERNETES = "1.36.3"
 KUBERAY = "1.6.2"
+KUBE_ROUTER = "2.1.0"
 _CNI = "github.com/containernetworking/plugins/plugins"
 _VERSION = "k8s.io/component-base/version"
 
@@ -99,6 +100,11 @@ MODULES = (
         name="kuberay",
         packages=("github.com/ray-project/kuberay/ray-operator",),
         files=(("crds", "github.com/ray-project/kuberay/ray-operator", "config/crd/bases"),),
+    ),
+    GoModule(
+        name="kube-router",
+        packages=("github.com/cloudnativelabs/kube-router/v2/cmd/kube-router",),
+        variables=(f"github.com/cloudnativelabs/kube-router/v2/pkg/version.Version=v{KUBE_ROUTER}",),
     ),
     GoModule(name="helm", packages=("helm.sh/helm/v3/cmd/helm",)),
     GoModule(

@@ -18,7 +18,7 @@ def install() -> None:
     """Run kube-router on every node and wait for it.
 
     Raises:
-        shell.CommandError: it was refused, or did not become ready in 180 s.
+        shell.CommandError: it was refused, or did not become ready in 300 s.
     """
     image = system_images.kube_router_name()
     manifest = string.Template(_MANIFEST.read_text()).substitute(IMAGE=image, SERVICES=_SERVICES)

@@ -19,7 +19,7 @@ PACKAGES = (
     "bash", "ca-certificates", "conntrack", "curl", "dbus", "e2fsprogs", "ethtool", "iproute2", "ipset", "iptables", "jq",
     "kmod", "libseccomp2", "mount", "nftables", "pigz", "procps", "socat", "systemd", "systemd-sysv", "util-linux",
 )  # fmt: skip
-_PARTS = ("kubernetes", "etcd", "containerd", "crictl", "runc", "coredns", "kind")
+_PARTS = ("kubernetes", "etcd", "containerd", "crictl", "runc", "coredns", "kind", "kube-router")
 _PROGRAMS = {
     "usr/local/bin": ("containerd", "ctr", "containerd-shim-runc-v2", "crictl"),
     "usr/local/sbin": ("runc",),
@@ -27,6 +27,7 @@ _PROGRAMS = {
     "usr/bin": ("kubeadm", "kubelet", "kubectl"),
 }
 _ENTRYPOINT = 'ENTRYPOINT ["/usr/local/bin/entrypoint", "/sbin/init"]'
+_STOP = "STOPSIGNAL SIGRTMIN+3"  # what systemd ends on; SIGTERM only costs the ten seconds until SIGKILL
 _STORAGE_CLASS = """apiVersion: storage.k8s.io/v1
 kind: StorageClass
 metadata:
@@ -82,7 +83,7 @@ def ensure() -> str:
             _install(root)
             with shell.step("node image: importing"):
                 base = f"{image}-base"
-                provider.import_folder(root, base, "ENV container=docker", _ENTRYPOINT)
+                provider.import_folder(root, base, "ENV container=docker", _STOP, _ENTRYPOINT)
             _preload(base, image, root, scratch)
             provider.succeeds("untag", base) if provider.name() == "podman" else provider.succeeds("rmi", base)
         provider.forget_older(REPOSITORY)
@@ -149,7 +150,7 @@ def _preload(base: str, image: str, root: Path, scratch: Path) -> None:
             provider.run("exec", container, "pkill", "-x", "containerd")
         with shell.step("node image: committing"):
             provider.run("stop", "-t", "2", container)
-            provider.run("commit", "--change", _ENTRYPOINT, container, image)
+            provider.run("commit", "--change", _STOP, "--change", _ENTRYPOINT, container, image)
     finally:
         provider.succeeds("rm", "-f", container)
 

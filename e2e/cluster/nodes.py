@@ -78,7 +78,7 @@ def states() -> dict[str, str]:
     return {row.split()[0].lstrip("/"): row.split()[1] for row in rows}
 
 
-def answers(seconds: float = 5) -> bool:
+def answers(seconds: float = 10) -> bool:
     """Whether the API server says it is ready, within `seconds`."""
     if not kubeconfig().exists():
         return False

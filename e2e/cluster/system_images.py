@@ -1,4 +1,4 @@
-"""The images that a kubeadm control plane wants, made from the built programs under the names kubeadm asks for.
+"""The images that a node is born with, made from the built programs under the names kubeadm asks for.
 
 The tags are kubeadm's, the programs are those of modules.py: etcd and coredns may be a patch release newer than their tag.
 """
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from e2e.cluster import binaries, shell
 from e2e.cluster.archive import Image
-from e2e.cluster.modules import KUBERNETES
+from e2e.cluster.modules import KUBE_ROUTER, KUBERNETES
 
 SANDBOX = "registry.k8s.io/pause:3.10"  # the name in kind's containerd configuration
 _PLAIN = {"kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd"}
@@ -35,6 +35,12 @@ def images(debian_root: Path) -> Iterator[Image]:
             yield Image(names=(SANDBOX,), files={"pause": binaries.pause()}, entrypoint=("/pause",))
         else:
             raise LookupError(f"kubeadm wants {name}, and no module here builds {short}")
+    yield with_iptables(kube_router_name(), binaries.ensure("kube-router"), debian_root)
+
+
+def kube_router_name() -> str:
+    """Return the name of the image that enforces NetworkPolicies."""
+    return f"localhost/omni-e2e/kube-router:v{KUBE_ROUTER}-{binaries.key('kube-router')}"
 
 
 def control_plane_names() -> list[str]:

@@ -6,6 +6,7 @@ import sys
 
 from omni_operator.controller.app import run
 from omni_operator.controller.settings import Settings
+from omni_operator.kube.credentials import NoCredentialsError
 
 
 def main() -> None:
@@ -14,7 +15,10 @@ def main() -> None:
         settings = Settings.from_environment()
     except ValueError as exc:
         sys.exit(f"omni-operator: an OMNI_* variable is not valid: {exc}")
-    run(settings)
+    try:
+        run(settings)
+    except NoCredentialsError as exc:
+        sys.exit(f"omni-operator: {exc}")
 
 
 if __name__ == "__main__":

@@ -94,10 +94,11 @@ def take(body: dict[str, Any]) -> Reply:
     """Be the stage of this node: read and remove the shared memory segment, if the edge has one."""
     if name := body.get("segment"):
         try:
+            (Path("/dev/shm") / name).read_bytes()
             (Path("/dev/shm") / name).unlink()
             (Path("/dev/shm") / f"shm_{name}_lockfile.lock").unlink()
-        except FileNotFoundError:
-            return 404, {}  # this node's /dev/shm is not the writer's
+        except (FileNotFoundError, PermissionError):
+            return 404, {}  # this node's /dev/shm, or its user, is not the writer's
     return 200, {}
 
 

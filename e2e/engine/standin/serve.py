@@ -14,6 +14,7 @@ import wave
 from pathlib import Path
 from threading import Timer
 from typing import Any
+from urllib.error import HTTPError
 
 from .ray import RUNTIME, take
 from .web import Reply, Route, call, listen
@@ -109,28 +110,36 @@ class Server:
 
     def chat(self, body: dict[str, Any]) -> Reply:
         """Answer POST /v1/chat/completions."""
+        if (model := body.get("model", self.model)) != self.model:
+            text = f"The model `{model}` does not exist."
+            return 404, {"error": {"message": text, "type": "NotFoundError", "param": "model", "code": 404}}
         self.requests += 1
         name = f"chatcmpl-{uuid.uuid4().hex[:16]}"
         said = body["messages"][-1]["content"]
         text = said if isinstance(said, str) else " ".join(part.get("text", "") for part in said)
-        for index, connector in enumerate(self.connectors):
+        wanted = body.get("modalities") or ["text", "audio"]
+        ends = [i for i, s in enumerate(self.stages) if s.get("final_output") and s.get("final_output_type") in wanted]
+        for index, connector in enumerate(
+            self.connectors[: max(ends, default=-1) + 1]
+        ):  # as in the engine: not further
             try:
                 self._visit(index, name if index and connector["name"] == "SharedMemoryConnector" else None)
             except OSError as error:
-                message = f"[Stage-{index}] Missing connector payload for request {name}. {error}"
+                if not isinstance(error, HTTPError):
+                    time.sleep(3600)  # the stage is gone: nobody tells the engine either, the request hangs
+                cause = f"[Stage-{index}] Missing connector payload for request {name}."
+                message = f"{{'request_id': '{name}', 'stage_id': {index}, 'error': '{cause} Ensure connectors ...'}}"
                 error_body = {"message": message, "type": "BadRequestError", "param": None, "code": 400}
                 return 200, {"error": error_body}  # with status 200, as in the engine
         if self.requests == 1 and os.environ.get("STANDIN_LEAK_SHM") == "1":
             self._write(f"chatcmpl-{'0' * 16}")
         choices = []
-        wanted = body.get("modalities") or ["text", "audio"]
-        for kind in (s.get("final_output_type", "text") for s in self.stages if s.get("final_output")):
-            content: dict[str, Any] = {"role": "assistant", "content": f"You said: {text}"}
+        for kind in (self.stages[i]["final_output_type"] for i in ends):
+            content: dict[str, Any] = {"role": "assistant", "content": f"You said: {text}", "audio": None}
             if kind == "audio":
                 audio = {"id": f"audio-{name[9:]}", "data": sound(), "expires_at": int(time.time()) + 86400}
                 content |= {"content": None, "audio": audio | {"transcript": ""}}
-            if kind in wanted:
-                choices.append({"index": 0, "message": content, "finish_reason": "stop"})
+            choices.append({"index": 0, "message": content, "finish_reason": "stop"})
         usage = {"prompt_tokens": len(text), "completion_tokens": len(text) + 10, "total_tokens": 2 * len(text) + 10}
         head = {"id": name, "object": "chat.completion", "created": int(time.time()), "model": self.model}
         return 200, {**head, "choices": choices, "usage": usage}
@@ -144,7 +153,8 @@ class Server:
             take({"segment": segment})
 
     @staticmethod
-    def _write(name: str) -> None:  # a segment and its lock, named as the engine names them
+    def _write(name: str) -> None:  # a segment and its lock, named and protected as the engine's
+        (SHM / name).touch(mode=0o600)
         (SHM / name).write_bytes(bytes(65536))
         (SHM / f"shm_{name}_lockfile.lock").touch()
 
@@ -177,7 +187,7 @@ def main() -> int:
     address = args.ray_address if args.worker_backend == "ray" else None
     server = Server(args.served_model_name or args.model, args.stage_configs_path, address)
     routes: dict[str, Route] = {
-        "GET /health": lambda _: (200, {"status": "healthy"}),
+        "GET /health": lambda _: (200, ""),
         "GET /version": lambda _: (200, {"version": "0.16.0"}),
         "GET /v1/models": server.models,
         "GET /metrics": server.metrics,

@@ -62,7 +62,6 @@ class Reason(StrEnum):
 
     RAY_READY = "RayReady", "The Ray head is ready and all workers have joined."
     RAY_STARTING = "RayStarting", "The RayCluster exists; its pods are not all ready yet."
-    RAY_CLUSTER_INVALID = "RayClusterInvalid", "KubeRay refuses the RayCluster."
     RAY_CLUSTER_MISSING = "RayClusterMissing", "ray.clusterRef names a RayCluster that does not exist."
     RAY_PODS_FAILING = "RayPodsFailing", "A pod of the RayCluster fails; the message has the container's own reason."
     UNSCHEDULABLE = "Unschedulable", "The scheduler finds no node for a pod; the message is the scheduler's."

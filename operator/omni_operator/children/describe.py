@@ -9,7 +9,7 @@ from omni_operator.api.status import EdgeStatus, PlanStatus, PodPlan, RejectedCh
 from omni_operator.children import command
 from omni_operator.children.names import Component, Owner
 from omni_operator.children.revision import Revision
-from omni_operator.planning.model import Plan
+from omni_operator.planning.model import EdgePlan, Plan
 
 
 def summary(plan: Plan) -> str:
@@ -40,19 +40,23 @@ def describe(owner: Owner, revision: Revision, *, nodes: Mapping[str, Sequence[s
         summary=summary(plan),
         injected=[" ".join(command.injected(command.ray_address(owner, revision, 0)))],
         pods=_pods(plan, nodes),
-        edges=[
-            EdgeStatus(
-                from_stage=edge.from_stage,
-                to_stage=edge.to_stage,
-                reach=edge.reach.value,
-                connector=edge.connector_class,
-                protocol=edge.protocol.value,
-                reason=edge.reason,
-                rejected=[RejectedChoice(choice=r.choice, code=r.code.value, fact=r.fact) for r in edge.rejected],
-            )
-            for edge in plan.edges
-        ],
+        edges=[_edge(edge) for edge in plan.edges],
         notes=list(plan.notes),
+    )
+
+
+def _edge(edge: EdgePlan) -> EdgeStatus:
+    rejected = [RejectedChoice(choice=r.choice, code=r.code.value, fact=r.fact) for r in edge.rejected]
+    return EdgeStatus.model_validate(
+        {
+            "from": edge.from_stage,
+            "to": edge.to_stage,
+            "reach": edge.reach.value,
+            "connector": edge.connector_class,
+            "protocol": edge.protocol.value,
+            "reason": edge.reason,
+            "rejected": rejected,
+        }
     )
 
 

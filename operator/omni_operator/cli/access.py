@@ -25,10 +25,11 @@ class Access:
 
         try:
             config.load_kube_config(context=context, persist_config=False)  # type: ignore[no-untyped-call]
-            contexts, active = config.list_kube_config_contexts()  # type: ignore[no-untyped-call]
+            listed: Any = config.list_kube_config_contexts()  # type: ignore[no-untyped-call]
         except ConfigException as exc:
             msg = f"no usable kubeconfig: {exc}; set KUBECONFIG or use --context"
             raise AccessError(msg) from exc
+        contexts, active = listed
         chosen = next((c for c in contexts if c["name"] == context), active)
         self.namespace = namespace or chosen["context"].get("namespace") or "default"
         self._client = client.ApiClient()

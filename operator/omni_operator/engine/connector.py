@@ -14,12 +14,10 @@ class Rejection(StrEnum):
     NO_SHARED_MEMORY = "NoSharedMemory"
     HOST_MEMORY_FORBIDDEN = "HostMemoryForbidden"
     NO_RDMA_ON_NODE = "NoRdmaOnNode"
-    RDMA_DIFFERS = "RdmaDiffers"
     CAPABILITY_FORBIDDEN = "CapabilityForbidden"
     RELEASE_LACKS_CONNECTOR = "ReleaseLacksConnector"
     ASYNC_CHUNK_UNSUPPORTED = "AsyncChunkUnsupported"
     NEEDS_ACCELERATOR_IN_SERVING_POD = "NeedsAcceleratorInServingPod"
-    PAYLOAD_TOO_LARGE = "PayloadTooLarge"
     PODS_NOT_OURS = "PodsNotOurs"
     FORBIDDEN_BY_USER = "ForbiddenByUser"
 

@@ -65,12 +65,22 @@ class Pipeline(BaseModel):
         """The stage with an id."""
         return next(stage for stage in self.stages if stage.id == stage_id)
 
+    def at(self, line: str) -> Pipeline:
+        """The stages and edges that a release has: Qwen3-TTS is one stage in 0.14 and two in 0.16."""
+        ids = {raw["stage_id"] for raw in self.releases[line].stage_args}
+        return self.model_copy(
+            update={
+                "stages": tuple(stage for stage in self.stages if stage.id in ids),
+                "edges": tuple(edge for edge in self.edges if {edge.producer, edge.consumer} <= ids),
+            }
+        )
+
 
 @cache
 def catalog() -> dict[str, Pipeline]:
     """All pipelines by name."""
     found = {}
-    for entry in sorted(resources.files(__package__).joinpath("pipelines").iterdir(), key=lambda e: e.name):
+    for entry in sorted(resources.files("omni_operator.engine").joinpath("pipelines").iterdir(), key=lambda e: e.name):
         if entry.name.endswith(".yaml"):
             pipeline = Pipeline.model_validate(yaml.safe_load(entry.read_text()))
             found[pipeline.name] = pipeline
@@ -78,7 +88,7 @@ def catalog() -> dict[str, Pipeline]:
 
 
 def pipeline_for(model: ModelSpec, *, line: str) -> Pipeline:
-    """The pipeline of a model on a release line.
+    """The pipeline of a model as it is on a release line.
 
     Raises:
         UnknownPipelineError: Nothing tells the pipeline, or it has no configuration for the release.
@@ -103,4 +113,4 @@ def pipeline_for(model: ModelSpec, *, line: str) -> Pipeline:
             f"{', '.join(sorted(found.releases))}: change engine.version"
         )
         raise UnknownPipelineError(msg)
-    return found
+    return found.at(line)

@@ -28,6 +28,7 @@ class Ground:
         reach: How far apart the ends of every edge are (with Ray: the serving pod and the workers' pods).
         rdma_resource: The RDMA resource all possible nodes of this layout offer, or None.
         rdma_missing: Why it is None: the nodes and what they lack.
+        rdma_code: The code of that reason.
         pods_ours: False with ray.clusterRef: pods whose volumes and devices the operator does not decide.
     """
 
@@ -39,6 +40,7 @@ class Ground:
     rdma_resource: str | None
     rdma_missing: str
     pods_ours: bool
+    rdma_code: Rejection = Rejection.NO_RDMA_ON_NODE
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +139,7 @@ def _reject_rdma(*, ground: Ground, policy: TransportSpec) -> tuple[Rejection, s
             "the workers belong to the RayCluster of ray.clusterRef and may lack the RDMA resource",
         )
     if ground.rdma_resource is None:
-        return Rejection.NO_RDMA_ON_NODE, ground.rdma_missing
+        return ground.rdma_code, ground.rdma_missing
     if ground.pod_security is not PodSecurity.PRIVILEGED:
         return (
             Rejection.CAPABILITY_FORBIDDEN,

@@ -111,10 +111,15 @@ def rdma_for(
     """The RDMA resource a layout can use, and otherwise why there is none.
 
     Requesting the resource keeps both ends on nodes that offer it; so it is usable when those nodes alone can hold the layout.
+    Of several, one that fits what is free comes first.
     """
     names = [asked] if asked else sorted({name for node in nodes for name in rdma_resources(node)})
-    for name in names:
-        if fits(layout, nodes, measure=measure, accelerator=accelerator, rdma=name, topology_key=topology_key):
+
+    def holds(name: str, by: Measure) -> bool:
+        return fits(layout, nodes, measure=by, accelerator=accelerator, rdma=name, topology_key=topology_key)
+
+    for name in sorted(names, key=lambda n: not holds(n, Measure.FREE)):
+        if holds(name, measure):
             return name, ""
     lacking = [
         node.name for node in nodes if not (rdma_resources(node) if asked is None else node.offers.get(asked, 0))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from omni_operator.api.conditions import ConditionType, Reason
 from omni_operator.api.spec import AcceleratorType, Backend, OmniDeploymentSpec, Strategy
-from omni_operator.engine.connector import Transport, cost
+from omni_operator.engine.connector import Rejection, Transport, cost
 from omni_operator.engine.pipeline import Pipeline, UnknownPipelineError, pipeline_for
 from omni_operator.engine.release import Release, UnsupportedReleaseError, ray_has_token_auth, release_for
 from omni_operator.planning.edges import Ground, NoTransport, mixed_store_protocols, plan_edge
@@ -55,6 +55,11 @@ def make_plan(*, spec: OmniDeploymentSpec, inventory: Inventory, pod_security: P
         return _invalid(
             Reason.BACKEND_UNAVAILABLE,
             f"engine.backend {backend}: vllm-omni {release.line} supports {able}; use Auto or one of these",
+        )
+    if spec.ray.token_auth == "Enabled" and not ray_has_token_auth(spec.ray.version or release.ray_version):
+        return _invalid(
+            Reason.INVALID_SPEC,
+            f"ray.tokenAuth Enabled: Ray {spec.ray.version} knows no tokens, 2.52 and later do; set Auto or raise ray.version",
         )
     if message := _bad_overrides(spec, pipeline=pipeline, pod_security=pod_security):
         return _invalid(Reason.INVALID_SPEC, message)
@@ -129,11 +134,11 @@ def _choose(
         if isinstance(found, NoTransport):
             dead_ends.append(found)
         else:
-            candidates.append(found)
+            candidates += found
     if not candidates:
         return _refuse(spec, nodes=nodes, accelerator=accelerator, stages=stages, dead_ends=dead_ends)
-    best = min(candidates, key=_Candidate.rank)
-    if mixed_store_protocols(best.edges):
+    best = min((c for c in candidates if not mixed_store_protocols(c.edges)), key=_Candidate.rank, default=None)
+    if best is None:
         message = (
             "transport.edges: the edges would use one Mooncake store with both rdma and tcp, which Mooncake refuses; ask for the "
             "same protocol on all of them"
@@ -150,10 +155,20 @@ def _choose(
     )
     waits = None
     if ours and not best.fits_now:
-        needed = stages * max(1, spec.replicas)
-        free = ", ".join(f"{n.name}: {n.free.get(accelerator or '', 0)}" for n in nodes[:8])
-        waits = f"needs {needed} x {accelerator}, free now: {free}; pods stay Pending until others release theirs"
+        waits = _waits(best, nodes=nodes, accelerator=accelerator)
     return Planned(plan=plan, waits_for=waits)
+
+
+def _waits(best: _Candidate, *, nodes: tuple[Node, ...], accelerator: str | None) -> str:
+    """What a layout needs and what is free of it."""
+    copies, pods = max(1, best.layout.replicas), best.layout.pods
+    needs = {accelerator: copies * pods * best.layout.accelerators_per_pod, best.rdma: copies * (pods + 1)}
+    said = []
+    for resource, count in needs.items():
+        if resource is not None:
+            free = ", ".join(f"{n.name}: {n.free.get(resource, 0)}" for n in nodes[:8])
+            said.append(f"{count} x {resource}, free now: {free}")
+    return f"needs {' and '.join(said)}; pods stay Pending until others release theirs"
 
 
 def admitting_nodes(spec: OmniDeploymentSpec, inventory: Inventory) -> tuple[Node, ...]:
@@ -175,7 +190,8 @@ def _with_edges(
     nodes: tuple[Node, ...],
     accelerator: str | None,
     pod_security: PodSecurity,
-) -> _Candidate | NoTransport:
+) -> list[_Candidate] | NoTransport:
+    """A layout with its edges; a second time without RDMA where the devices are taken now or another edge forbids it."""
     key = spec.placement.topology_key
     ours = spec.ray.cluster_ref is None
     rdma, missing = rdma_for(
@@ -196,15 +212,32 @@ def _with_edges(
         rdma_missing=missing,
         pods_ours=ours,
     )
-    edges: list[EdgePlan] = []
-    for edge in pipeline.edges:
-        decided = plan_edge(pipeline=pipeline, edge=edge, ground=ground, policy=spec.transport)
-        if isinstance(decided, NoTransport):
-            return decided
-        edges.append(decided)
-    used = rdma if any(edge.protocol == "rdma" for edge in edges) else None
-    now = not ours or fits(layout, nodes, measure=Measure.FREE, accelerator=accelerator, rdma=used, topology_key=key)
-    return _Candidate(layout=layout, edges=tuple(edges), rdma=used, fits_now=now)
+
+    def candidate(ground: Ground) -> _Candidate | NoTransport:
+        edges: list[EdgePlan] = []
+        for edge in pipeline.edges:
+            decided = plan_edge(pipeline=pipeline, edge=edge, ground=ground, policy=spec.transport)
+            if isinstance(decided, NoTransport):
+                return decided
+            edges.append(decided)
+        used = ground.rdma_resource if any(edge.protocol == "rdma" for edge in edges) else None
+        now = not ours or fits(
+            layout, nodes, measure=Measure.FREE, accelerator=accelerator, rdma=used, topology_key=key
+        )
+        return _Candidate(layout=layout, edges=tuple(edges), rdma=used, fits_now=now)
+
+    best = candidate(ground)
+    if isinstance(best, NoTransport):
+        return best
+    if mixed_store_protocols(best.edges):
+        code = Rejection.RDMA_DIFFERS
+        fact = "another edge uses the same store with tcp, as transport.edges asks, and one store has one protocol"
+    elif best.rdma and not best.fits_now:
+        code, fact = Rejection.NO_RDMA_ON_NODE, f"the nodes that offer {best.rdma} have too little free now"
+    else:
+        return [best]
+    other = candidate(replace(ground, rdma_resource=None, rdma_missing=fact, rdma_code=code))
+    return [best] if isinstance(other, NoTransport) else [best, other]
 
 
 def _refuse(
@@ -223,8 +256,10 @@ def _refuse(
             reason=Reason.POLICY_CANNOT_BE_MET,
             message=f"no transport is usable on edge {dead.edge}: {facts}",
         )
-    if accelerator is None or not nodes:
+    if not nodes:
         message = "no Ready node matches placement.nodeSelector and placement.tolerations; change them or add nodes"
+    elif accelerator is None:  # any node holds any number of stages, so it is the domain that is missing
+        message = f"no node that may be used has the label of placement.topologyKey {spec.placement.topology_key}"
     else:
         message = shortage(
             nodes,

@@ -165,7 +165,7 @@ def join(address: str, object_store_bytes: int, deadline: Deadline) -> None:
 
 def parse(argv: list[str]) -> argparse.Namespace:
     """The command line; everything after -- is the engine's."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Joins Ray, then becomes the vLLM-Omni server.")
     parser.add_argument("--ray-address", required=True, help="host:port of the Ray head's GCS")
     parser.add_argument("--dashboard", required=True, help="http://host:port of the Ray dashboard")
     parser.add_argument(

@@ -1,0 +1,1 @@
+"""Benches: ratios measured in one run, printed; nothing here passes or fails."""

@@ -1,0 +1,41 @@
+"""Fixtures: one cluster for the whole run, a namespace per test, and which tests belong to the full run."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from e2e import world
+from e2e.cluster import kind, nodes
+
+FULL = os.environ.get("OMNI_E2E_FULL") == "1"
+# A developer's cluster stays; CI sets 0.
+KEEP = os.environ.get("OMNI_E2E_KEEP", "1") == "1"
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[None]:
+    """The kind cluster with KubeRay, the operator by Helm, and the stand-in image."""
+    world.up(with_engine=False, with_standin=True)
+    yield
+    if not KEEP:
+        kind.down()
+
+
+@pytest.fixture(scope="session")
+def real_engine(cluster: None) -> None:
+    """The image with the real engine, on the nodes."""
+    world.up(with_engine=True, with_standin=False)
+
+
+@pytest.fixture
+def space(cluster: None, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A namespace for one test; gone, with all that was in it, before the next one starts."""
+    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")[:40]
+    world.namespace(name)
+    yield name
+    nodes.kubectl("delete", "omni", "--all", "-n", name, "--timeout=180s")
+    nodes.kubectl("delete", "namespace", name, "--wait=false")

@@ -1,0 +1,174 @@
+"""Life of an OmniDeployment on the stand-in server: changes, suspension, deletion, repair, neighbours, restricted namespaces."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from e2e import world
+from e2e.cluster import nodes
+from e2e.world import GPU, STANDIN, Omni, devices, eventually, kubectl_json, node_memory
+
+CPU = {
+    "model": {"name": "/models/tiny-omni"},
+    "engine": {"version": "0.16.0", "image": STANDIN},
+    "accelerator": {"type": "cpu"},
+    "serving": {"terminationGracePeriodSeconds": 60},
+}
+
+
+def _gone(omni: Omni) -> None:
+    eventually("no object with our label", lambda: not omni.objects(), seconds=120)
+    eventually("no shared memory on the nodes", lambda: not node_memory(), seconds=30)
+
+
+def test_update_suspend_resume_delete(space: str) -> None:
+    """A change makes a new revision and the old children go; suspension frees everything and keeps the plan."""
+    omni = Omni(space, "life")
+    env = [{"name": "STANDIN_LEAK_SHM", "value": "1"}]
+    omni.apply(**{**CPU, "engine": {**CPU["engine"], "env": env}})
+    omni.wait("Ready", seconds=240)
+    first = omni.status()["revision"]
+    assert omni.ask()["text"]
+    assert any("/" in text for text in node_memory().values()), "the stand-in leaks a segment, as a crash would"
+
+    omni.patch({"engine": {"env": [*env, {"name": "ROUND", "value": "2"}]}})
+    omni.wait("Ready", seconds=300)
+    second = omni.status()["revision"]
+    assert second != first
+    assert omni.ask()["text"]
+    eventually(
+        "children of the first revision are gone", lambda: not any(first in name for name in omni.objects()), seconds=60
+    )
+    assert all(first not in text for text in node_memory().values())
+
+    omni.patch({"suspend": True})
+    omni.wait("Ready", "False", reason="Suspended", seconds=60)
+    eventually("no pods while suspended", lambda: not omni.pods(), seconds=120)
+    eventually("no shared memory while suspended", lambda: not node_memory(), seconds=60)
+    omni.patch({"suspend": False})
+    omni.wait("Ready", seconds=240)
+    assert omni.status()["revision"] == second
+
+    omni.delete()
+    _gone(omni)
+
+
+def test_bad_edit_touches_nothing(space: str) -> None:
+    """An edit that cannot be used says why and leaves the running pods as they are."""
+    omni = Omni(space, "steady")
+    omni.apply(**CPU)
+    omni.wait("Ready", seconds=240)
+    before = sorted(pod["metadata"]["uid"] for pod in omni.pods())
+    omni.patch({"model": {"pipeline": "no_such_pipeline"}})
+    told = omni.wait("Accepted", "False", reason="UnknownPipeline", seconds=30)
+    assert "no_such_pipeline" in told["message"]
+    assert "qwen2_5_omni" in told["message"], "the remedy names what exists"
+    assert sorted(pod["metadata"]["uid"] for pod in omni.pods()) == before
+    assert omni.ask()["text"]
+    assert omni.condition("Ready")["status"] == "True"
+    omni.delete()
+
+
+def test_children_are_repaired_and_neighbours_left_alone(space: str) -> None:
+    """A child that is edited or deleted by hand comes back; a second OmniDeployment beside it is not disturbed."""
+    one, two = Omni(space, "one"), Omni(space, "two")
+    one.apply(**CPU)
+    two.apply(**CPU)
+    one.wait("Ready", seconds=300)
+    two.wait("Ready", seconds=300)
+    untouched = sorted(pod["metadata"]["uid"] for pod in two.pods())
+    nodes.kubectl(
+        "patch",
+        "service",
+        "one",
+        "-n",
+        space,
+        "--type=merge",
+        "-p",
+        '{"spec":{"selector":{"omni.vllm.ai/revision":"x"}}}',
+    )
+    eventually(
+        "the Service selects the revision again",
+        lambda: _revision_of_service(space, "one") == one.status()["revision"],
+        seconds=30,
+    )
+    policy = f"one-{one.status()['revision']}"
+    nodes.kubectl("delete", "networkpolicy", policy, "-n", space)
+    eventually(
+        "the NetworkPolicy is back", lambda: nodes.kubectl("get", "networkpolicy", policy, "-n", space), seconds=30
+    )
+    nodes.kubectl("delete", "raycluster", f"{policy}-0", "-n", space)
+    eventually("a new RayCluster", lambda: nodes.kubectl("get", "raycluster", f"{policy}-0", "-n", space), seconds=60)
+    one.wait("Ready", seconds=300)
+    eventually("an answer again", lambda: one.ask()["text"], seconds=180, every=5)
+    reasons = {
+        e["reason"]
+        for e in kubectl_json("get", "events", "-n", space, "--field-selector=involvedObject.name=one")["items"]
+    }
+    assert {"Planned", "Ready", "Repaired"} <= reasons
+    assert sorted(pod["metadata"]["uid"] for pod in two.pods()) == untouched
+    one.delete()
+    two.delete()
+    _gone(one)
+    _gone(two)
+
+
+def _revision_of_service(space: str, name: str) -> str:
+    return str(kubectl_json("get", "service", name, "-n", space)["spec"]["selector"]["omni.vllm.ai/revision"])
+
+
+def test_restricted_namespace(cluster: None) -> None:
+    """Under pod security level restricted there is no hostPath, the reason is in status, and the pods are admitted and run."""
+    space = world.namespace("restricted", labels={"pod-security.kubernetes.io/enforce": "restricted"})
+    omni = Omni(space, "careful")
+    omni.apply(**CPU)
+    omni.wait("Ready", seconds=240)
+    status = omni.status()
+    assert status["transport"] == "MooncakeStore/tcp"
+    rejected = {r["code"] for edge in status["plan"]["edges"] for r in edge["rejected"]}
+    assert "HostMemoryForbidden" in rejected
+    for pod in omni.pods():
+        assert not any("hostPath" in volume for volume in pod["spec"].get("volumes", ()))
+    assert omni.ask()["text"]
+    omni.delete()
+    _gone(omni)
+    nodes.kubectl("delete", "namespace", space, "--wait=false")
+
+
+def test_waits_and_policies_take_no_accelerator(space: str) -> None:
+    """RDMA required but absent creates nothing; a GPU that is missing is named."""
+    with devices(worker={GPU: 2}, worker2={GPU: 2}):
+        strict = Omni(space, "strict")
+        strict.apply(**{**_gpu(), "transport": {"rdma": "Require"}})
+        told = strict.wait("Planned", "False", reason="PolicyCannotBeMet", seconds=30)
+        assert "NoRdmaOnNode" in told["message"]
+        assert strict.objects() == []
+        packed = Omni(space, "packed")
+        packed.apply(**{**_gpu(), "placement": {"strategy": "OneNode"}})
+        told = packed.wait("Planned", "False", reason="NoLayout", seconds=30)
+        assert "3 x nvidia.com/gpu" in told["message"]
+        strict.delete()
+        packed.delete()
+
+
+def test_version_mismatch_is_a_condition(space: str) -> None:
+    """A Ray cluster of another version is named with both versions, within a minute, instead of a hang."""
+    owner = Omni(space, "owner")
+    owner.apply(**{**CPU, "engine": {**CPU["engine"], "env": [{"name": "STANDIN_RAY_VERSION", "value": "2.52.1"}]}})
+    cluster = eventually(
+        "the RayCluster", lambda: kubectl_json("get", "rayclusters", "-n", space)["items"][0], seconds=60
+    )
+    name = cluster["metadata"]["name"]
+    guest = Omni(space, "guest")
+    guest.apply(**{**CPU, "ray": {"clusterRef": {"name": name}, "tokenAuth": "Enabled"}})
+    told = guest.wait("ServingReady", "False", reason="RayVersionMismatch", seconds=180)
+    assert "2.53.0" in told["message"]
+    assert "2.52.1" in told["message"]
+    guest.delete()
+    owner.delete()
+    _gone(guest)
+    _gone(owner)
+
+
+def _gpu() -> dict[str, Any]:
+    return {key: value for key, value in CPU.items() if key != "accelerator"}

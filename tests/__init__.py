@@ -1,0 +1,1 @@
+"""Tests: unit/ needs nothing but Python, api/ needs a real API server."""

@@ -1,0 +1,1 @@
+"""Tests of planning, rendering, deciding and of the client, without a cluster."""

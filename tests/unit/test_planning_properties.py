@@ -1,0 +1,197 @@
+"""What must hold of every plan, whatever the nodes and the spec; placement is judged by trying every one."""
+
+from __future__ import annotations
+
+from hypothesis import assume, event, given, target
+from hypothesis import strategies as st
+
+from omni_operator.api.conditions import ConditionType, Reason
+from omni_operator.api.spec import Connector, OmniDeploymentSpec, Protocol, Strategy
+from omni_operator.children.revision import new_revision
+from omni_operator.engine.connector import Transport, cost
+from omni_operator.planning.model import Plan, Planned, PodSecurity, Reach, Refused
+from omni_operator.planning.plan import admitting_nodes, make_plan
+from omni_operator.planning.stands import stands
+from omni_operator.topology.inventory import Inventory, Node
+from tests.unit import worlds
+from tests.unit.make import GPU, HCA, OWNER
+from tests.unit.pods import can_place, pods_of
+
+Nodes = tuple[Node, ...]
+a_world = given(spec=worlds.specs(), nodes=worlds.nodes(), security=worlds.security_levels)
+
+
+def plan(spec: OmniDeploymentSpec, nodes: Nodes, security: PodSecurity) -> Planned | Refused:
+    found = make_plan(spec=spec, inventory=Inventory.of(nodes, _held(nodes)), pod_security=security)
+    event(found.reason.value if isinstance(found, Refused) else f"{found.plan.strategy} {found.plan.transport}")
+    return found
+
+
+def a_plan(spec: OmniDeploymentSpec, nodes: Nodes, security: PodSecurity) -> Plan:
+    found = plan(spec, nodes, security)
+    assume(isinstance(found, Planned))
+    assert isinstance(found, Planned)
+    return found.plan
+
+
+def _held(nodes: Nodes) -> list[tuple[str, dict[str, int]]]:
+    return [(n.name, {r: count - n.free[r] for r, count in n.offers.items()}) for n in nodes]
+
+
+def _places(spec: OmniDeploymentSpec, plan: Plan, nodes: Nodes, *, free: bool) -> bool:
+    pods = pods_of(OWNER, new_revision(spec=spec, plan=plan), spec.replicas)
+    return can_place(pods, nodes, measure="free" if free else "offers")
+
+
+@given(spec=worlds.specs(), nodes=worlds.nodes(), security=worlds.security_levels, data=st.data())
+def test_the_order_of_nodes_changes_nothing(
+    spec: OmniDeploymentSpec, nodes: Nodes, security: PodSecurity, data: st.DataObject
+) -> None:
+    shuffled = tuple(data.draw(st.permutations(nodes)))
+    assert plan(spec, shuffled, security) == plan(spec, nodes, security)
+
+
+@a_world
+def test_every_plan_can_be_placed(spec: OmniDeploymentSpec, nodes: Nodes, security: PodSecurity) -> None:
+    found = plan(spec, nodes, security)
+    assume(isinstance(found, Planned) and spec.ray.cluster_ref is None)
+    assert isinstance(found, Planned)
+    target(float(found.plan.accelerators * spec.replicas))
+    assert _places(spec, found.plan, nodes, free=False)
+    assert _places(spec, found.plan, nodes, free=True) == (found.waits_for is None)
+    assert stands(found.plan, spec=spec, inventory=Inventory(nodes=nodes))
+
+
+@a_world
+def test_no_layout_means_that_nothing_can_be_placed(
+    spec: OmniDeploymentSpec, nodes: Nodes, security: PodSecurity
+) -> None:
+    found = plan(spec, nodes, security)
+    assume(isinstance(found, Refused) and found.reason is Reason.NO_LAYOUT)
+    # Plans made where there is room for everything, tried on the nodes that were refused.
+    room = Node(name="room", labels={worlds.ZONE: "room"}, offers={GPU: 99}, free={GPU: 99})
+    transport = spec.transport.model_copy(update={"rdma": "Never", "edges": [], "shared_memory": "Allow"})
+    for strategy in (Strategy.ONE_NODE, Strategy.SPREAD):
+        if spec.placement.strategy in {Strategy.AUTO, strategy}:
+            placement = spec.placement.model_copy(update={"strategy": strategy})
+            other = spec.model_copy(update={"placement": placement, "transport": transport})
+            made = make_plan(spec=other, inventory=Inventory(nodes=(room,)), pod_security=PodSecurity.PRIVILEGED)
+            if isinstance(made, Planned):  # a streaming pipeline has no spread transport at all
+                assert not _places(spec, made.plan, nodes, free=False)
+
+
+@a_world
+def test_shared_memory_needs_a_shared_node_and_permission(
+    spec: OmniDeploymentSpec, nodes: Nodes, security: PodSecurity
+) -> None:
+    made = a_plan(spec, nodes, security)
+    for edge in made.edges:
+        if edge.protocol is Protocol.SHM:
+            assert edge.connector is Connector.SHARED_MEMORY
+            assert edge.reach is Reach.SAME_NODE
+            assert made.strategy is Strategy.ONE_NODE
+            assert security is PodSecurity.PRIVILEGED
+            assert spec.transport.shared_memory == "Allow"
+            assert spec.ray.cluster_ref is None
+    assert made.node_shared_memory == any(edge.protocol is Protocol.SHM for edge in made.edges)
+
+
+@a_world
+def test_rdma_only_where_nodes_that_offer_it_can_hold_both_ends(
+    spec: OmniDeploymentSpec, nodes: Nodes, security: PodSecurity
+) -> None:
+    made = a_plan(spec, nodes, security)
+    used = any(edge.protocol is Protocol.RDMA for edge in made.edges)
+    assert (made.rdma_resource is not None) == used
+    if used:
+        assert made.rdma_resource is not None
+        assert spec.transport.rdma != "Never"
+        assert security is PodSecurity.PRIVILEGED
+        assert spec.ray.cluster_ref is None
+        able = tuple(n for n in admitting_nodes(spec, Inventory(nodes=nodes)) if n.offers.get(made.rdma_resource))
+        pods = [p for p in pods_of(OWNER, new_revision(spec=spec, plan=made), spec.replicas) if p.demands]
+        assert all(pod.demands.get(made.rdma_resource) == 1 for pod in pods)
+        assert can_place(pods, able, measure="offers")
+
+
+@a_world
+def test_policies_are_kept_and_a_store_has_one_protocol(
+    spec: OmniDeploymentSpec, nodes: Nodes, security: PodSecurity
+) -> None:
+    made = a_plan(spec, nodes, security)
+    stored = {edge.protocol for edge in made.edges if edge.connector is Connector.MOONCAKE_STORE}
+    assert len(stored) <= 1
+    assert (made.store is None) == (not stored)
+    if made.store:
+        assert stored == {made.store.protocol}
+    if spec.transport.rdma == "Require":
+        assert all(edge.protocol is not Protocol.TCP for edge in made.edges)
+    for asked in spec.transport.edges:
+        edge = next(e for e in made.edges if (e.from_stage, e.to_stage) == (asked.from_stage, asked.to_stage))
+        assert asked.protocol in {None, edge.protocol}
+        assert asked.connector in {None, edge.connector}
+
+
+@a_world
+def test_sizes_hold_the_payloads(spec: OmniDeploymentSpec, nodes: Nodes, security: PodSecurity) -> None:
+    made = a_plan(spec, nodes, security)
+    in_shm = sum(edge.max_payload_bytes for edge in made.edges if edge.protocol is Protocol.SHM)
+    largest = max((edge.max_payload_bytes for edge in made.edges), default=0)
+    for sizes in (made.worker_sizes, made.serving_sizes):
+        assert sizes.object_store_bytes >= largest
+        assert sizes.shm_bytes >= sizes.object_store_bytes + in_shm
+        assert sizes.memory_bytes >= sizes.shm_bytes
+    if made.store:
+        stored = [e.max_payload_bytes for e in made.edges if e.connector is Connector.MOONCAKE_STORE]
+        pool = made.store.segment_bytes + made.store.localbuf_bytes
+        assert made.store.localbuf_bytes > max(stored)
+        assert made.store.segment_bytes >= max(stored)
+        assert made.serving_sizes.memory_bytes >= made.serving_sizes.shm_bytes + len(stored) * pool
+
+
+def _badness(found: Planned | Refused) -> tuple[int, int]:
+    """Refused is worst, then waiting; between plans, what it costs to move the payloads."""
+    if isinstance(found, Refused):
+        return (2, 0)
+    moved = sum(cost(Transport(e.connector, e.protocol)) * e.max_payload_bytes for e in found.plan.edges)
+    return (0 if found.waits_for is None else 1, moved)
+
+
+@given(
+    spec=worlds.specs(),
+    nodes=worlds.nodes(most=3),
+    security=worlds.security_levels,
+    extra=worlds.node("z", all_free=True),
+)
+def test_one_more_free_node_never_makes_it_worse(
+    spec: OmniDeploymentSpec, nodes: Nodes, security: PodSecurity, extra: Node
+) -> None:
+    assert _badness(plan(spec, (*nodes, extra), security)) <= _badness(plan(spec, nodes, security))
+
+
+@a_world
+def test_refusals_name_what_to_change(spec: OmniDeploymentSpec, nodes: Nodes, security: PodSecurity) -> None:
+    found = plan(spec, nodes, security)
+    assume(isinstance(found, Refused))
+    assert isinstance(found, Refused)
+    allowed = {
+        ConditionType.ACCEPTED: {Reason.INVALID_SPEC},
+        ConditionType.PLANNED: {Reason.NO_LAYOUT, Reason.POLICY_CANNOT_BE_MET},
+    }
+    assert found.reason in allowed[found.condition]
+    fields = ("placement.", "transport.", "nodes that may be used", "pod security level", "async_chunk", HCA, "rdma/*")
+    assert any(field in found.message for field in fields), found.message
+    assert "None" not in found.message
+
+
+@a_world
+def test_what_is_said_of_waiting_and_rejections_is_complete(
+    spec: OmniDeploymentSpec, nodes: Nodes, security: PodSecurity
+) -> None:
+    found = plan(spec, nodes, security)
+    assume(isinstance(found, Planned))
+    assert isinstance(found, Planned)
+    assert "None" not in (found.waits_for or "")
+    for edge in found.plan.edges:
+        assert edge.reason
+        assert all(rejected.fact for rejected in edge.rejected)
