@@ -32,7 +32,8 @@ FROM ${BASE}
 COPY --from=dependencies /opt/omni /opt/omni
 COPY --from=package /package/ /
 # SAFEPATH: a file in the working folder must not stand in for a module
-ENV PATH=/opt/omni/bin:/usr/local/bin:/usr/bin:/bin HOME=/home/omni LANG=C.UTF-8 \
+# USER: kopf asks for a name, and no entry of /etc/passwd has one for this uid (or for the random ones of OpenShift)
+ENV PATH=/opt/omni/bin:/usr/local/bin:/usr/bin:/bin HOME=/home/omni USER=omni LANG=C.UTF-8 \
     PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER 65532:65532
 EXPOSE 8080

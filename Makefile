@@ -53,9 +53,11 @@ bench: .venv/.ready ## Requests, CPU, memory and time per OmniDeployment against
 generate: .venv/.ready ## The CRD and its copies, and reference pages
 	@$(PY) hack/generate.py
 
+LOCK = uv pip compile -q --python-version 3.11 --generate-hashes --no-annotate --no-header
 lock: ## Pin dependencies anew (needs uv)
-	@uv pip compile -q --python-version 3.11 --generate-hashes --no-annotate --no-header --extra ray --group dev pyproject.toml -o constraints.txt
-	@uv pip compile -q --python-version 3.11 --generate-hashes --no-annotate --no-header pyproject.toml -o constraints-runtime.txt
+	@$(LOCK) --extra ray --group dev pyproject.toml -o constraints.txt
+	@$(LOCK) --universal -c constraints.txt pyproject.toml -o constraints-runtime.txt
+	@python3 -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' | $(LOCK) --universal -c constraints.txt - -o constraints-build.txt
 
 clean: .venv/.ready ## Remove the test cluster and what tests left; builds stay cached
 	@$(PY) -m e2e.cluster down

@@ -88,6 +88,8 @@ class Plane:
                     self.ensure_namespace(obj["metadata"].get("namespace"))
                     self.apply(obj)
         if controllers:
+            # The garbage collector looks for kinds when it starts, and then every 30 s only.
+            self.wait("discovery", self._all_discovered)
             self._start_controllers(qps=qps)
         for index in range(nodes):
             self.add_node(f"node-{index:03d}", {"nvidia.com/gpu": gpus}, zone=f"zone-{index % 3}")
@@ -130,13 +132,21 @@ class Plane:
         return process
 
     def call(
-        self, method: str, path: str, body: Any = None, *, content: str = "application/json", user: str = "admin"
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        content: str = "application/json",
+        accept: str = "application/json",
+        user: str = "admin",
     ) -> tuple[int, Any]:
         """Status and parsed answer of one request."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.server + path, data, method=method)
         request.add_header("Authorization", f"Bearer {self.tokens[user]}")
         request.add_header("Content-Type", content)
+        request.add_header("Accept", accept)
         try:
             with urllib.request.urlopen(request, context=_UNVERIFIED, timeout=30) as answer:
                 text = answer.read()
@@ -233,6 +243,13 @@ class Plane:
             ]
         self.spawn("kube-apiserver", command)
         self.wait("API server", lambda: self.call("GET", "/readyz")[0] == 200)
+
+    def _all_discovered(self) -> bool:
+        accept = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+        groups = self.ok("GET", "/apis", accept=accept)["items"]
+        found = {f"{r['resource']}.{g['metadata']['name']}" for g in groups for v in g["versions"] for r in v["resources"]}
+        crds = self.get("/apis/apiextensions.k8s.io/v1/customresourcedefinitions")["items"]
+        return {crd["metadata"]["name"] for crd in crds} <= found
 
     def _start_controllers(self, *, qps: int) -> None:
         limits = [f"--kube-api-qps={qps}", f"--kube-api-burst={2 * qps}"]

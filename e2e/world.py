@@ -43,6 +43,7 @@ def up(*, with_engine: bool, with_standin: bool) -> None:
 def install(image: str) -> None:
     """The operator from the chart, as a user installs it."""
     repository, _, tag = image.rpartition(":")
+    namespace(SYSTEM, labels={"pod-security.kubernetes.io/enforce": "restricted"})
     with shell.step("helm upgrade --install omni-operator"):
         command = [
             str(binaries.ensure("helm")), "upgrade", "--install", "omni-operator", str(ROOT / "charts/omni-operator"),

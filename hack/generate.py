@@ -92,8 +92,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="fail on a difference instead of writing")
     check = parser.parse_args().check
+    try:
+        wanted = files()
+    except ValueError as error:
+        sys.exit(f"error: {error}")
     stale = 0
-    for path, text in files().items():
+    for path, text in wanted.items():
         target = ROOT / path
         present = target.read_text() if target.exists() else ""
         if present == text:

@@ -85,7 +85,7 @@ def _full_reference(image: str) -> str:
 
 def _ids(node: str) -> dict[str, str]:
     rows = json.loads(node_exec(node, ["crictl", "images", "-o", "json"]))["images"]
-    return {tag: row["id"].removeprefix("sha256:") for row in rows for tag in row["repoTags"] or [row["id"]]}
+    return {tag: row["id"].removeprefix("sha256:") for row in rows for tag in row["repoTags"] or []}
 
 
 def _stream(image: str, nodes: Sequence[str]) -> None:

@@ -22,9 +22,7 @@ def install() -> None:
     """
     image = system_images.kube_router_name()
     manifest = string.Template(_MANIFEST.read_text()).substitute(IMAGE=image, SERVICES=_SERVICES)
-    if kubectl("-n", "kube-system", "get", "daemonset", "kube-router", "--ignore-not-found", "-o", "name"):
+    with shell.step("NetworkPolicies: kube-router"):
         kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=manifest)
-    else:
-        with shell.step("installing kube-router"):
-            kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=manifest)
-    health.wait_for_pods("kube-system")
+        kubectl("-n", "kube-system", "rollout", "status", "daemonset/kube-router", "--timeout=300s")
+        health.wait_for_pods("kube-system")

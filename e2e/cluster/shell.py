@@ -38,7 +38,6 @@ def run(
     Raises:
         CommandError: it ended with a non-zero code (or was killed after `timeout`: code 124).
     """
-    source = {"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}
     try:
         done = subprocess.run(
             argv,
@@ -49,14 +48,14 @@ def run(
             errors="replace",
             timeout=timeout,
             check=False,
-            **source,
+            input=stdin,
+            stdin=subprocess.DEVNULL if stdin is None else None,
         )
     except subprocess.TimeoutExpired as late:
         raise CommandError(argv, 124, f"no end after {timeout} s: {late.output!r}") from late
     if done.returncode:
         raise CommandError(argv, done.returncode, done.stdout + done.stderr)
-    out: str = done.stdout
-    return out
+    return done.stdout
 
 
 def succeeds(argv: Sequence[str], *, env: Mapping[str, str] | None = None, timeout: float = 30) -> bool:

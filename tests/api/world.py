@@ -139,8 +139,8 @@ class World:
         return sorted(mine, key=lambda event: event["eventTime"])
 
     def nodes(self, count: int, **resources: int) -> dict[str, str]:
-        """Nodes of this test alone; returns the nodeSelector that picks them. Names with __ stand for a slash."""
-        named = {key.replace("__", "/"): value for key, value in resources.items()}
+        """Nodes of this test alone; returns the nodeSelector that picks them. In their names _ stands for a dot and __ for a slash."""
+        named = {key.replace("__", "/").replace("_", "."): value for key, value in resources.items()}
         for _ in range(count):
             node = f"{self.namespace}-{len(self.made_nodes)}"
             self.plane.add_node(node, named, pool=self.namespace)

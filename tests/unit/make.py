@@ -55,7 +55,7 @@ def node(
         ready=ready,
         cordoned=cordoned,
         offers={key: count for key, count in offered.items() if count},
-        free={key: count for key, count in left.items() if key in offered and offered[key]},
+        free={key: count for key, count in left.items() if offered.get(key)},
     )
 
 
@@ -69,7 +69,9 @@ ONE_NODE = inventory(node("a", 4))
 RDMA_NODES = inventory(node("a", 2, rdma=8), node("b", 2, rdma=8))
 
 
-def plan(of: OmniDeploymentSpec, nodes: Inventory = TWO_NODES, *, security: PodSecurity = PRIVILEGED) -> Planned | Refused:
+def plan(
+    of: OmniDeploymentSpec, nodes: Inventory = TWO_NODES, *, security: PodSecurity = PRIVILEGED
+) -> Planned | Refused:
     return make_plan(spec=of, inventory=nodes, pod_security=security)
 
 

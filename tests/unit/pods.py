@@ -68,7 +68,10 @@ def can_place(pods: Sequence[SimplePod], nodes: Sequence[Node], *, measure: Lite
     """Whether any placement satisfies every pod (affinity is judged on the whole placement, as after all are bound)."""
     left = {node.name: dict(getattr(node, measure)) for node in nodes}
     tolerations = [
-        [Toleration(**{k: v for k, v in t.items() if k != "tolerationSeconds"}) for t in pod.spec.get("tolerations", ())]
+        [
+            Toleration(**{k: v for k, v in t.items() if k != "tolerationSeconds"})
+            for t in pod.spec.get("tolerations", ())
+        ]
         for pod in pods
     ]
     able = [

@@ -6,7 +6,7 @@ from hypothesis import assume, event, given, target
 from hypothesis import strategies as st
 
 from omni_operator.api.conditions import ConditionType, Reason
-from omni_operator.api.spec import Connector, OmniDeploymentSpec, Protocol, Strategy
+from omni_operator.api.spec import Connector, OmniDeploymentSpec, Protocol, RdmaPolicy, Strategy
 from omni_operator.children.revision import new_revision
 from omni_operator.engine.connector import Transport, cost
 from omni_operator.planning.model import Plan, Planned, PodSecurity, Reach, Refused
@@ -14,7 +14,7 @@ from omni_operator.planning.plan import admitting_nodes, make_plan
 from omni_operator.planning.stands import stands
 from omni_operator.topology.inventory import Inventory, Node
 from tests.unit import worlds
-from tests.unit.make import GPU, HCA, OWNER
+from tests.unit.make import GPU, HCA, OWNER, STREAMING, TWO_STAGES
 from tests.unit.pods import can_place, pods_of
 
 Nodes = tuple[Node, ...]
@@ -62,22 +62,31 @@ def test_every_plan_can_be_placed(spec: OmniDeploymentSpec, nodes: Nodes, securi
     assert stands(found.plan, spec=spec, inventory=Inventory(nodes=nodes))
 
 
+def _in_a_large_node(spec: OmniDeploymentSpec, strategy: Strategy) -> Plan:
+    """The layout of a strategy, where nothing stands in its way."""
+    model = spec.model
+    if model.name == STREAMING and spec.engine.version == "0.16.0":  # has no transport between nodes; as many stages
+        model = model.model_copy(update={"name": TWO_STAGES})
+    placement = spec.placement.model_copy(update={"strategy": strategy})
+    transport = spec.transport.model_copy(update={"rdma": RdmaPolicy.NEVER, "edges": []})
+    other = spec.model_copy(update={"model": model, "placement": placement, "transport": transport})
+    room = Node(name="room", labels={worlds.ZONE: "room"}, offers={GPU: 99}, free={GPU: 99})
+    found = make_plan(spec=other, inventory=Inventory(nodes=(room,)), pod_security=PodSecurity.PRIVILEGED)
+    assert isinstance(found, Planned), found
+    return found.plan
+
+
 @a_world
-def test_no_layout_means_that_nothing_can_be_placed(
+def test_no_layout_is_said_exactly_when_nothing_can_be_placed(
     spec: OmniDeploymentSpec, nodes: Nodes, security: PodSecurity
 ) -> None:
     found = plan(spec, nodes, security)
-    assume(isinstance(found, Refused) and found.reason is Reason.NO_LAYOUT)
-    # Plans made where there is room for everything, tried on the nodes that were refused.
-    room = Node(name="room", labels={worlds.ZONE: "room"}, offers={GPU: 99}, free={GPU: 99})
-    transport = spec.transport.model_copy(update={"rdma": "Never", "edges": [], "shared_memory": "Allow"})
-    for strategy in (Strategy.ONE_NODE, Strategy.SPREAD):
-        if spec.placement.strategy in {Strategy.AUTO, strategy}:
-            placement = spec.placement.model_copy(update={"strategy": strategy})
-            other = spec.model_copy(update={"placement": placement, "transport": transport})
-            made = make_plan(spec=other, inventory=Inventory(nodes=(room,)), pod_security=PodSecurity.PRIVILEGED)
-            if isinstance(made, Planned):  # a streaming pipeline has no spread transport at all
-                assert not _places(spec, made.plan, nodes, free=False)
+    refused = isinstance(found, Refused) and found.reason is Reason.NO_LAYOUT
+    wanted = spec.placement.strategy
+    tried = (Strategy.ONE_NODE, Strategy.SPREAD) if wanted is Strategy.AUTO else (wanted,)
+    theirs = spec.ray.cluster_ref is not None
+    placed = theirs or any(_places(spec, _in_a_large_node(spec, s), nodes, free=False) for s in tried)
+    assert refused != placed
 
 
 @a_world

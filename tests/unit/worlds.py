@@ -16,7 +16,9 @@ ZONE, OTHER_HCA = "topology.kubernetes.io/zone", "rdma/other"
 
 @st.composite
 def nodes(draw: st.DrawFn, *, most: int = 4) -> tuple[Node, ...]:
-    return tuple(draw(node(name)) for name in "abcdef"[: draw(st.integers(0, most) if draw(st.booleans()) else st.just(most))])
+    return tuple(
+        draw(node(name)) for name in "abcdef"[: draw(st.integers(0, most) if draw(st.booleans()) else st.just(most))]
+    )
 
 
 @st.composite

@@ -105,11 +105,13 @@ def take(body: dict[str, Any]) -> Reply:
 def start(args: argparse.Namespace) -> int:
     """Run a node, in this process with --block, else in one that stays behind."""
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # process 1 of a container has no default action
-    host, _, port = (args.address or f"127.0.0.1:{args.port}").rpartition(":")
-    gcs = f"http://{host}:{port}"
-    ip = args.node_ip_address or own_ip(*([] if args.head else [socket.gethostbyname(host)]))
+    host, port = "127.0.0.1", args.port
     if not args.head:
-        _compare(_wait(gcs), ip)
+        host, port = _find(args.address)
+    gcs = f"http://{host}:{port}"
+    ip = args.node_ip_address or own_ip(*([] if args.head else [host]))
+    if not args.head:
+        _compare(call(f"{gcs}/standin/versions"), ip)
     # like Ray's: a resource of 0 is absent, not 0
     sizes = {"CPU": args.num_cpus, "GPU": args.num_gpus, f"node:{ip}": 1.0, "memory": float(args.memory or 4e9)}
     sizes |= {"node:__internal_head__": 1.0} if args.head else {}
@@ -144,10 +146,14 @@ def start(args: argparse.Namespace) -> int:
     return _stay(gcs, node)
 
 
-def _wait(gcs: str) -> dict[str, str]:
-    while True:  # Ray waits for its head for minutes too
+def _find(address: str) -> tuple[str, str]:
+    """Wait for the head; returns its address as Ray keeps it: the name is looked up once, a head that moves is lost."""
+    name, _, port = address.rpartition(":")
+    while True:  # Ray waits for minutes too
         try:
-            return dict(call(f"{gcs}/standin/versions"))
+            host = socket.gethostbyname(name)
+            call(f"http://{host}:{port}/standin/versions")
+            return host, port
         except HTTPError as error:
             reason = "RPC error: InvalidAuthToken: Authentication token is missing or incorrect."
             raise SystemExit(f"ray.exceptions.AuthenticationError: {reason}") from error

@@ -77,11 +77,14 @@ def place(address: str, count: int) -> list[str]:
 
 def wait_for_store(connectors: list[dict[str, Any]]) -> None:
     """Wait up to 90 s, as Mooncake does, for the metadata server of every store."""
-    for url in {c["extra"]["metadata_server"] for c in connectors if c["name"] == "MooncakeStoreConnector"}:
+    stores = [c.get("extra") or {} for c in connectors if c["name"] == "MooncakeStoreConnector"]
+    for url in {store.get("metadata_server", "http://127.0.0.1:8080/metadata") for store in stores}:
         until = time.monotonic() + 90
         while True:
             try:
                 call(f"{url}?key=standin")
+                break
+            except HTTPError:  # the real master answers 404 to a key that it does not hold
                 break
             except OSError as error:
                 if time.monotonic() > until:

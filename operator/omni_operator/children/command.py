@@ -85,16 +85,13 @@ def environment(owner: Owner, revision: Revision, *, replica: int, server: bool)
             {"name": "RAY_AUTH_MODE", "value": "token"},
             {"name": "RAY_AUTH_TOKEN", "valueFrom": {"secretKeyRef": {"name": secret_name, "key": "auth_token"}}},
         ]
-    mine = {variable.name for variable in spec.engine.env}
-    out = [variable for variable in out if variable["name"] not in mine]
+    mine: dict[str, dict[str, Any]] = {}
     for variable in spec.engine.env:
-        entry: dict[str, Any] = {"name": variable.name}
-        if variable.value_from is not None:
-            entry["valueFrom"] = variable.value_from
-        else:
-            entry["value"] = variable.value or ""
-        out.append(entry)
-    return out
+        given = {"value": variable.value or ""} if variable.value_from is None else {"valueFrom": variable.value_from}
+        mine[variable.name] = {"name": variable.name, **given}
+    # In place, since $(NAME) sees only variables that come before it.
+    out = [mine.pop(variable["name"], variable) for variable in out]
+    return [*out, *mine.values()]
 
 
 def token_secret(cluster: str) -> str:

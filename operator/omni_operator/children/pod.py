@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from omni_operator.api.serving_spec import ContainerResources
-from omni_operator.api.spec import AcceleratorType, Resources, Strategy
+from omni_operator.api.spec import AcceleratorType, EngineSpec, Resources, Strategy
 from omni_operator.children import names
 from omni_operator.children.names import CONFIG_DIR, NODE_SHM_PARENT, Component, Owner
 from omni_operator.children.revision import Revision
@@ -17,9 +17,9 @@ _RESTRICTED_UID = 1000
 HOSTNAME = "kubernetes.io/hostname"
 
 
-def engine_image(revision: Revision) -> str:
+def engine_image(engine: EngineSpec) -> str:
     """The image of every engine container."""
-    return revision.spec.engine.image or f"docker.io/vllm/vllm-omni:v{revision.spec.engine.version}"
+    return engine.image or f"docker.io/vllm/vllm-omni:v{engine.version}"
 
 
 def resources(
@@ -46,6 +46,9 @@ def resources(
             for given, asked in ((requests, user.requests), (limits, user.limits)):
                 if "memory" in asked:
                     given["memory"] = binary(int(parse(asked["memory"])) + extra_memory_bytes)
+        for key, limit in limits.items():
+            if key in requests and key not in user.requests and parse(limit) < parse(requests[key]):
+                requests[key] = limit  # our default must not make the user's limit an invalid pod
     for device, count in devices.items():
         if count:
             requests[device] = limits[device] = str(count)
@@ -75,7 +78,7 @@ def container(
     """The part that all engine containers share."""
     return {
         "name": name,
-        "image": engine_image(revision),
+        "image": engine_image(revision.spec.engine),
         "imagePullPolicy": revision.spec.engine.image_pull_policy.value,
         "env": env,
         "securityContext": container_security(revision, rdma=rdma),

@@ -98,7 +98,7 @@ def _workers(owner: Owner, revision: Revision, replica: int, group: WorkerGroup)
         cpu=f"{250 * group.accelerators}m",
         memory_bytes=sizes.memory_bytes,
         devices=pod.accelerator_devices(revision, group.accelerators),
-        extra_memory_bytes=sizes.shm_bytes,
+        extra_memory_bytes=sizes.shm_bytes + sizes.pool_bytes,
     )
     return {
         "groupName": group.name,

@@ -14,7 +14,7 @@ from omni_operator.api.spec import OmniDeploymentSpec
 from omni_operator.planning.model import Plan
 
 # Fields that change what runs without a new revision: they are read from the live spec.
-_LIVE_FIELDS = ("replicas", "suspend", "rollout")
+LIVE_FIELDS = ("replicas", "suspend", "rollout")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +37,7 @@ class Revision:
 def spec_json(spec: OmniDeploymentSpec) -> dict[str, Any]:
     """The part of a spec that makes a revision."""
     raw: dict[str, Any] = spec.model_dump(by_alias=True, mode="json", exclude_none=True)
-    for field in _LIVE_FIELDS:
+    for field in LIVE_FIELDS:
         raw.pop(field)
     raw["serving"].pop("service")
     return raw

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Any
 
 from omni_operator.api.serving_spec import ServiceSpec
@@ -13,10 +15,13 @@ from omni_operator.children.revision import Revision
 def public(owner: Owner, revision: Revision, service: ServiceSpec) -> dict[str, Any]:
     """The Service that clients use."""
     port = revision.spec.serving.port
+    # The digest differs when an annotation leaves the spec, which the live object alone could not tell.
+    digest = hashlib.sha256(json.dumps(dict(service.annotations), sort_keys=True).encode()).hexdigest()[:16]
+    annotations = {**service.annotations, names.SPEC_DIGEST: digest}
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": names.metadata(owner, owner.name, Component.SERVICE, annotations=dict(service.annotations) or None),
+        "metadata": names.metadata(owner, owner.name, Component.SERVICE, annotations=annotations),
         "spec": {
             "type": service.type.value,
             "selector": names.selector(owner, Component.SERVING, revision=revision.name),

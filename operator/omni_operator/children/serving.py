@@ -27,7 +27,7 @@ def build(owner: Owner, revision: Revision, replica: int) -> dict[str, Any]:
         cpu="250m",
         memory_bytes=sizes.memory_bytes,
         devices=pod.accelerator_devices(revision, 0),
-        extra_memory_bytes=sizes.shm_bytes,
+        extra_memory_bytes=sizes.shm_bytes + sizes.pool_bytes,
     )
     server |= _probes(revision)
     metadata = pod.pod_metadata(owner, revision, Component.SERVING, replica=replica)

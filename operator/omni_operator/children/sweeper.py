@@ -8,9 +8,9 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from omni_operator.api.spec import EngineSpec
 from omni_operator.children import names, pod
 from omni_operator.children.names import NODE_SHM_PARENT, Component, Owner
-from omni_operator.children.revision import Revision
 
 
 def name_for(owner: Owner, *, node: str, folder: str) -> str:
@@ -18,7 +18,7 @@ def name_for(owner: Owner, *, node: str, folder: str) -> str:
     return f"{owner.name}-sweep-{hashlib.sha256(f'{node}/{folder}'.encode()).hexdigest()[:10]}"
 
 
-def build(owner: Owner, revision: Revision, *, node: str, folder: str) -> dict[str, Any]:
+def build(owner: Owner, engine: EngineSpec, *, revision: str, node: str, folder: str) -> dict[str, Any]:
     """The Pod. It is bound to its node without the scheduler and tolerates everything, so that a drained node is swept too."""
     # The parent goes with its last folder: rmdir refuses while another revision has one.
     parent = NODE_SHM_PARENT.replace("/dev/shm", "/node")  # noqa: S108
@@ -27,7 +27,7 @@ def build(owner: Owner, revision: Revision, *, node: str, folder: str) -> dict[s
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": names.metadata(
-            owner, name_for(owner, node=node, folder=folder), Component.SWEEPER, revision=revision.name
+            owner, name_for(owner, node=node, folder=folder), Component.SWEEPER, revision=revision
         ),
         "spec": {
             "nodeName": node,
@@ -36,13 +36,13 @@ def build(owner: Owner, revision: Revision, *, node: str, folder: str) -> dict[s
             "enableServiceLinks": False,
             "terminationGracePeriodSeconds": 5,
             "tolerations": [{"operator": "Exists"}],
-            "imagePullSecrets": [{"name": secret} for secret in revision.spec.engine.image_pull_secrets],
+            "imagePullSecrets": [{"name": secret} for secret in engine.image_pull_secrets],
             "volumes": [{"name": "node", "hostPath": {"path": NODE_SHM_PARENT.rsplit("/", 1)[0], "type": "Directory"}}],
             "containers": [
                 {
                     "name": "sweep",
-                    "image": pod.engine_image(revision),
-                    "imagePullPolicy": revision.spec.engine.image_pull_policy.value,
+                    "image": pod.engine_image(engine),
+                    "imagePullPolicy": engine.image_pull_policy.value,
                     "command": ["bash", "-c", script],
                     "volumeMounts": [{"name": "node", "mountPath": "/node"}],
                     "securityContext": {"allowPrivilegeEscalation": False},

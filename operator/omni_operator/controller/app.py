@@ -7,6 +7,7 @@ would write annotations and keep state that a level-triggered controller has no 
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Mapping
 from typing import Any
 
@@ -83,7 +84,7 @@ def _configure(settings: kopf.OperatorSettings) -> None:
     settings.persistence.progress_storage = _NoProgress()
     settings.watching.server_timeout = 290
     settings.watching.connect_timeout = 10
-    settings.watching.inactivity_timeout = 75
+    settings.watching.inactivity_timeout = 150
     settings.networking.request_timeout = 30
     settings.queueing.idle_timeout = 1.0
     settings.process.ultimate_exiting_timeout = 20
@@ -93,4 +94,6 @@ def run(settings: Settings) -> None:
     """Runs until a signal comes."""
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("kopf").setLevel(logging.WARNING)
-    kopf.run(registry=registry(settings), standalone=True, clusterwide=True)
+    # The identity is for peering, which is off; kopf would ask for the user's name, which a container may not have.
+    identity = kopf.Identity(socket.gethostname())
+    kopf.run(registry=registry(settings), standalone=True, clusterwide=True, identity=identity)

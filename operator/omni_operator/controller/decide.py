@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -11,7 +12,7 @@ from omni_operator.api.conditions import ConditionType, Reason, Truth
 from omni_operator.api.serving_spec import RolloutStrategy
 from omni_operator.api.spec import OmniDeploymentSpec
 from omni_operator.children.describe import summary
-from omni_operator.children.revision import new_revision, spec_digest
+from omni_operator.children.revision import LIVE_FIELDS, new_revision, spec_digest, spec_json
 from omni_operator.controller.observed import Known, Observed, Verdict
 from omni_operator.planning.model import PodSecurity, Refused
 from omni_operator.planning.plan import make_plan
@@ -27,7 +28,7 @@ class Decision:
         accepted: Verdict on the spec.
         planned: Verdict on the plan.
         wanted: The revision to run; None when there is none and none can be made.
-        spec: The spec for what may change without a revision; None when it is invalid.
+        spec: The spec for what may change without a revision; None when nothing runs and nothing can.
     """
 
     accepted: Verdict
@@ -37,9 +38,8 @@ class Decision:
 
     @property
     def replicas(self) -> int:
-        """Replicas to run; a suspended pipeline has none. With an invalid spec the running revision keeps its own."""
-        spec = self.spec or (self.wanted.revision.spec if self.wanted else None)
-        return 0 if spec is None or spec.suspend else spec.replicas
+        """Replicas to run; a suspended pipeline has none."""
+        return 0 if self.spec is None or self.spec.suspend else self.spec.replicas
 
 
 def decide(observed: Observed, *, inventory: Callable[[], Inventory], pod_security: PodSecurity) -> Decision:
@@ -51,7 +51,11 @@ def decide(observed: Observed, *, inventory: Callable[[], Inventory], pod_securi
         first = exc.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         text = f"spec.{where}: {first['msg']} (value: {first['input']!r}); correct it"
-        return _keep(current, Verdict(ConditionType.ACCEPTED, Truth.FALSE, Reason.INVALID_SPEC, text), None)
+        return _keep(
+            current,
+            Verdict(ConditionType.ACCEPTED, Truth.FALSE, Reason.INVALID_SPEC, text),
+            _readable(observed, current),
+        )
     accepted = Verdict(ConditionType.ACCEPTED, Truth.TRUE, Reason.VALID, "the spec is valid")
     digest = spec_digest(spec)
     same = [k for k in observed.known.values() if k.revision.spec_digest == digest]
@@ -64,7 +68,7 @@ def decide(observed: Observed, *, inventory: Callable[[], Inventory], pod_securi
     if isinstance(result, Refused):
         verdict = Verdict(result.condition, Truth.FALSE, result.reason, result.message)
         if result.condition is ConditionType.ACCEPTED:
-            return _keep(current, verdict, None)
+            return _keep(current, verdict, _live(spec, current))
         return Decision(accepted=accepted, planned=verdict, wanted=current, spec=_live(spec, current))
     made = Known(revision=new_revision(spec=spec, plan=result.plan), created="")
     if made.revision.name in observed.known:
@@ -103,6 +107,29 @@ def _keep(current: Known | None, accepted: Verdict, spec: OmniDeploymentSpec | N
 def _live(spec: OmniDeploymentSpec, current: Known | None) -> OmniDeploymentSpec | None:
     """A spec whose plan was refused may still suspend or scale what runs."""
     return spec if current is not None else None
+
+
+def _readable(observed: Observed, current: Known | None) -> OmniDeploymentSpec | None:
+    """The running revision's spec, with what may change without a revision from a spec that is invalid elsewhere.
+
+    A revision's own record has none of that, so without this an invalid edit would scale the pipeline and change its Service.
+    """
+    if current is None:
+        return None
+    raw, kept = observed.omni.spec, spec_json(current.revision.spec)
+    parts: list[dict[str, Any]] = [{"replicas": observed.omni.status.get("replicas", 1)}]
+    parts += [{field: raw[field]} for field in LIVE_FIELDS if field in raw]
+    serving = raw.get("serving")
+    if isinstance(serving, dict) and "service" in serving:
+        parts.append({"serving": {**kept["serving"], "service": serving["service"]}})
+    spec = current.revision.spec
+    for part in parts:
+        try:
+            spec = OmniDeploymentSpec.model_validate({**kept, **part})
+        except ValidationError:
+            continue
+        kept |= part
+    return spec
 
 
 def _standing(observed: Observed, wanted: Known) -> Verdict:

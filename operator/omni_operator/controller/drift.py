@@ -1,7 +1,7 @@
 """Whether a live object still says what was applied: every field of the intent is there with an equal value.
 
-Fields that others or the API server added do not count. Lists of named things are matched by name, since webhooks may add
-entries; other lists must be equal in length and order.
+Fields that others or the API server added do not count, except in selectors. Lists of named things are matched by name,
+since webhooks may add entries; other lists must be equal in length and order.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from typing import Any
 
 from omni_operator.topology.quantity import same
 
+# The API server merges nothing into these, and one entry too many changes what they select.
+_EXACT = frozenset({"selector", "podSelector", "nodeSelector"})
 _LIST_KEYS = ("name", "type", "containerPort", "port", "mountPath", "topologyKey", "uid")
 
 
@@ -28,6 +30,8 @@ def first_difference(live: Any, intent: Any, path: str = "") -> str | None:
             if key not in live:
                 if _empty(value):
                     continue  # the API server drops empty maps, lists and strings
+                return where
+            if key in _EXACT and live[key] != value:
                 return where
             if (found := first_difference(live[key], value, where)) is not None:
                 return found

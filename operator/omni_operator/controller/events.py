@@ -56,7 +56,7 @@ def from_conditions(before: dict[str, Any], after: dict[str, Any], *, summary: s
         if kind == ConditionType.PLANNED and planned_for and truth == Truth.TRUE:
             yield Story(False, "Planned", summary or condition["message"])
             continue
-        if same or reason in _QUIET:
+        if same or reason in _QUIET or (reason == Reason.SUSPENDED and kind != ConditionType.READY):
             continue
         told = truth in _TOLD.get(ConditionType(kind), ())
         if kind == ConditionType.PLANNED and truth == Truth.TRUE and not planned_for:

@@ -47,7 +47,8 @@ def judge(observed: Observed, outcome: Outcome) -> Health:
             )
         ]
         return Health(ray=nothing[0], serving=nothing[1], transport=nothing[2], ready_replicas=0)
-    pods = [p for p in observed.pods if p.revision == active.revision.name]
+    # An evicted pod stays as Failed with its old node; it is no end of any edge.
+    pods = [p for p in observed.live_pods() if p.revision == active.revision.name]
     ready = sum(_server_available(observed, active, replica) for replica in range(outcome.replicas))
     ray = _ray(observed, active, outcome.replicas, pods)
     servers = [p for p in pods if p.labels.get(COMPONENT) == Component.SERVING]

@@ -15,9 +15,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from omni_operator.api.base import API_VERSION, KIND, PLURAL
+from omni_operator.api.spec import EngineSpec
 from omni_operator.children import sweeper
 from omni_operator.children.describe import summary
-from omni_operator.children.names import COMPONENT, FINALIZER, REVISION, Component, node_folder
+from omni_operator.children.names import COMPONENT, FINALIZER, NODE_SHM_PARENT, REVISION, Component, node_folder
 from omni_operator.children.render import children as render
 from omni_operator.controller import objects
 from omni_operator.controller.cache import Cache
@@ -37,6 +38,10 @@ OMNI = Resource(KIND, API_VERSION, PLURAL)
 # What holds accelerators goes first; policies and the revision's record go when its pods are gone.
 _WORKLOADS = frozenset({"RayCluster", "Deployment", "Service", "PodDisruptionBudget"})
 _UNREVISIONED_KINDS_OF_CHANGE = frozenset({"Service", "PodDisruptionBudget"})
+# No object has this version now, so an apply with it makes what is missing and is a 409 for what exists (ADR 5).
+_NEVER_A_VERSION = "1"
+_FOREIGN_PAUSE = 10.0  # foreign objects are not watched; their going is found by looking
+_ORPHAN = "orphan"  # the garbage collector's finalizer of `kubectl delete --cascade=orphan`
 
 
 @dataclass(slots=True)
@@ -47,6 +52,7 @@ class _Act:
     refused: list[str] = field(default_factory=list)
     stories: list[Story] = field(default_factory=list)
     remembered: bool = False
+    namespace_ends: bool = False
 
 
 @dataclass(slots=True)
@@ -86,6 +92,8 @@ class Reconciler:
         again = await self._report(observed, outcome, act)
         if act.refused:
             raise ApiError(422, "ChildRefused", "; ".join(act.refused))
+        if act.foreign:
+            return min(again or _FOREIGN_PAUSE, _FOREIGN_PAUSE)
         return again
 
     async def _make_real(self, observed: Observed, decision: Decision, act: _Act) -> Outcome:
@@ -120,6 +128,8 @@ class Reconciler:
         intents = render(observed.owner, wanted.revision, replicas=decision.replicas, service=service)
         config, *rest = intents
         await self._ensure(observed, config, act)  # the record of the plan exists before anything that was made from it
+        if act.foreign or act.refused:
+            return
         await asyncio.gather(*(self._ensure(observed, intent, act) for intent in rest))
         names_wanted = {(intent["kind"], intent["metadata"]["name"]) for intent in intents}
         for child in observed.children.values():
@@ -152,16 +162,17 @@ class Reconciler:
             act.refused.append(f"{where}: {exc.message or exc}")
 
     async def _make(self, observed: Observed, intent: dict[str, Any], where: str, act: _Act) -> None:
-        """A child that the cache does not know: without force, so that an object of somebody else's stays as it is."""
+        """A child that the cache does not know: only if it does not exist, so that an object of somebody else's stays as it is."""
         resource = BY_KIND[intent["kind"]]
         was_ready = any(
             c["type"] == "Ready" and c["status"] == "True" for c in observed.omni.status.get("conditions") or ()
         )
         try:
-            if resource.kind == "ConfigMap":  # has no field that would surely conflict
+            if resource.kind == "ConfigMap":  # later applies have no data, and would remove what an earlier one owns
                 self.cache.children["ConfigMap"].learn(await self.kube.create(resource, intent))
             else:
-                await self._apply(intent, force=False)
+                new = {**intent, "metadata": {**intent["metadata"], "resourceVersion": _NEVER_A_VERSION}}
+                await self._apply(new, force=False)
         except ApiError as exc:
             if not exc.conflict:
                 raise
@@ -250,12 +261,15 @@ class Reconciler:
     async def _start_sweeper(self, observed: Observed, *, node: str, folder: str, act: _Act) -> None:
         revision = folder.split("-")[1]
         known = observed.known.get(revision)
-        if known is None:
-            return
+        # Whoever deletes in the foreground (kubectl's --cascade) has the record of the revision deleted before the sweep.
+        engine = known.revision.spec.engine if known else EngineSpec.model_validate(observed.omni.spec["engine"])
+        pod = sweeper.build(observed.owner, engine, revision=revision, node=node, folder=folder)
         try:
-            await self.kube.create(POD, sweeper.build(observed.owner, known.revision, node=node, folder=folder))
+            await self.kube.create(POD, pod)
         except ApiError as exc:
-            if not exc.conflict:
+            if exc.namespace_ends:
+                act.namespace_ends = True
+            elif not exc.conflict:
                 act.refused.append(f"sweeper for {folder} on {node}: {exc.message}")
 
     async def _delete(self, observed: Observed) -> float | None:
@@ -265,9 +279,16 @@ class Reconciler:
         """
         if not observed.has_finalizer:
             return None
+        if _ORPHAN in observed.omni.finalizers:  # the pods live on, and use their memory
+            await self._set_finalizer(observed, present=False)
+            return None
         act = _Act()
         retiring = await self._retire(observed, _revisions(observed), act)
         folders = await self._sweep(observed, (), act)
+        if act.namespace_ends and not observed.live_pods():
+            left = ", ".join(f"{node}:{NODE_SHM_PARENT}/{folder}" for node, folder in sorted(folders))
+            _log.warning("%s: its namespace is being deleted, so no pod can remove shared memory: %s", observed.omni.key, left)
+            folders, retiring = frozenset(), set()
         if not folders and not retiring:
             await self._set_finalizer(observed, present=False)
         if act.refused:
@@ -284,6 +305,8 @@ class Reconciler:
     async def _report(self, observed: Observed, outcome: Outcome, act: _Act) -> float | None:
         status, again = make_status(observed, outcome, now=self.now())
         before = observed.omni.status
+        for story in act.stories:
+            await self._tell(observed.omni, story)
         if status != before:
             key, moment = observed.omni.key, time.monotonic()
             pause = self.settings.status_pause_seconds - (moment - self._written.get(key, -1e9))
@@ -293,7 +316,7 @@ class Reconciler:
                 return None
             self._written[key] = moment
         text = summary(outcome.active.revision.plan) if outcome.active else None
-        for story in [*from_conditions(before, status, summary=text), *act.stories]:
+        for story in from_conditions(before, status, summary=text):
             await self._tell(observed.omni, story)
         return again
 

@@ -14,6 +14,8 @@ from omni_operator.children.names import COMPONENT, Component
 from omni_operator.controller.health import Health, judge
 from omni_operator.controller.observed import Known, Observed, Outcome, Verdict
 
+_MAX_NODES = 64  # the schema's bound of PodPlan.nodes; more are possible with many replicas
+
 
 def make_status(observed: Observed, outcome: Outcome, *, now: datetime) -> tuple[dict[str, Any], float | None]:
     """The status, and the seconds after which it may change by time alone (the progress deadline)."""
@@ -83,7 +85,9 @@ def _progressing(
             kind, Truth.FALSE, Reason.COMPLETE, f"revision {outcome.active.revision.name} is as wanted"
         ), None
     deadline = (observed.omni.spec.get("rollout") or {}).get("progressDeadlineSeconds", 1800)
-    begun = max(_time(outcome.active.created, now), _since(observed, ConditionType.READY, now))
+    begun = max(
+        _time(outcome.active.created, now), _since(observed, ConditionType.READY, now), _taken_up(observed, now)
+    )
     left = (begun + timedelta(seconds=deadline) - now).total_seconds()
     name = outcome.active.revision.name
     if left <= 0:
@@ -101,6 +105,14 @@ def _since(observed: Observed, kind: ConditionType, now: datetime) -> datetime:
         if condition["type"] == kind and condition["status"] == Truth.FALSE:
             return _time(condition["lastTransitionTime"], now)
     return now
+
+
+def _taken_up(observed: Observed, now: datetime) -> datetime:
+    """When work on the revision began again after it had been complete or suspended; its own age says nothing then."""
+    for condition in observed.omni.status.get("conditions") or ():
+        if condition["type"] == ConditionType.PROGRESSING and condition["reason"] != Reason.DEADLINE_EXCEEDED:
+            return _time(condition["lastTransitionTime"], now) if condition["status"] == Truth.TRUE else now
+    return datetime.min.replace(tzinfo=UTC)
 
 
 def _conditions(observed: Observed, verdicts: Sequence[Verdict], *, now: datetime) -> list[Condition]:
@@ -125,7 +137,8 @@ def _conditions(observed: Observed, verdicts: Sequence[Verdict], *, now: datetim
 
 def _plan(observed: Observed, active: Known) -> PlanStatus:
     nodes: dict[str, set[str]] = {}
-    for pod in observed.pods:
+    for pod in observed.live_pods():
         if pod.revision == active.revision.name and pod.node:
             nodes.setdefault(pod.labels.get(COMPONENT, ""), set()).add(pod.node)
-    return describe(observed.owner, active.revision, nodes={key: sorted(value) for key, value in nodes.items()})
+    shown = {key: sorted(value)[:_MAX_NODES] for key, value in nodes.items()}
+    return describe(observed.owner, active.revision, nodes=shown)

@@ -22,6 +22,7 @@ from omni_operator.kube.kinds import Resource
 
 _RETRIED = frozenset({429, 500, 502, 503, 504})
 _ATTEMPTS = 5
+_LONGEST_PAUSE = 30.0  # a worker waits meanwhile
 
 
 class ApiError(Exception):
@@ -48,6 +49,11 @@ class ApiError(Exception):
     def not_found(self) -> bool:
         """Whether the object (or its kind) does not exist."""
         return self.status == 404
+
+    @property
+    def namespace_ends(self) -> bool:
+        """Whether nothing can be created because the namespace is being deleted."""
+        return self.status == 403 and "because it is being terminated" in self.message
 
     @property
     def gone(self) -> bool:
@@ -190,13 +196,18 @@ class Kube:
                     # A POST that met a 500 may have been done; the caller's next look finds out.
                     if last or answer.status not in _RETRIED or (verb == "POST" and answer.status != 429):
                         raise _error(answer.status, text)
-                    pause = float(answer.headers.get("Retry-After", 0)) or _backoff(attempt)
+                    pause = _asked_pause(answer.headers.get("Retry-After", "")) or _backoff(attempt)
             except (aiohttp.ClientConnectionError, TimeoutError):
                 if last or verb == "POST":
                     raise
                 pause = _backoff(attempt)
             await asyncio.sleep(pause)
         raise AssertionError("unreachable")
+
+
+def _asked_pause(retry_after: str) -> float:
+    """Seconds of a Retry-After header; 0 when there is none or it is a date, as proxies may write it."""
+    return min(_LONGEST_PAUSE, float(retry_after)) if retry_after.isdecimal() else 0.0
 
 
 def _backoff(attempt: int) -> float:

@@ -62,12 +62,12 @@ def from_kubeconfig(path: Path) -> Credentials:
     """Credentials of a kubeconfig's current context; static tokens and client certificates only.
 
     Raises:
-        NoCredentialsError: The context uses something else (the controller needs nothing else in a cluster).
+        NoCredentialsError: The context is incomplete or uses something else (the controller needs nothing else in a cluster).
     """
-    config = yaml.safe_load(path.read_text())
-    context = _named(config["contexts"], config["current-context"])["context"]
-    cluster = _named(config["clusters"], context["cluster"])["cluster"]
-    user = _named(config["users"], context["user"])["user"]
+    config = yaml.safe_load(path.read_text()) or {}
+    context = _named(config, "context", config.get("current-context"))
+    cluster = _named(config, "cluster", context.get("cluster"))
+    user = _named(config, "user", context.get("user"))
     server = str(cluster["server"]).rstrip("/")
     if not server.startswith("https:"):
         return Credentials(server=server, ssl=False)
@@ -87,8 +87,13 @@ def from_kubeconfig(path: Path) -> Credentials:
     return Credentials(server=server, ssl=tls, token=user.get("token"))
 
 
-def _named(entries: list[dict[str, Any]], name: str) -> dict[str, Any]:
-    return next(entry for entry in entries if entry["name"] == name)
+def _named(config: dict[str, Any], what: str, name: str | None) -> dict[str, Any]:
+    for entry in config.get(f"{what}s") or ():
+        if entry["name"] == name:
+            found: dict[str, Any] = entry[what]
+            return found
+    msg = f"the kubeconfig has no {what} {name!r}"
+    raise NoCredentialsError(msg)
 
 
 def _text(holder: dict[str, Any], key: str) -> str | None:

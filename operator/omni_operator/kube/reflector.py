@@ -20,7 +20,7 @@ from omni_operator.kube.client import ApiError, Kube
 from omni_operator.kube.kinds import Resource
 
 _log = logging.getLogger(__name__)
-_SILENCE = 75.0  # the API server sends a bookmark about once a minute
+_SILENCE = 150.0  # the API server sends a bookmark about once a minute, but leaves the first one out at times
 _SERVER_TIMEOUT = 290
 _PAGE = 500
 
@@ -63,6 +63,7 @@ class Reflector(Generic[T]):
     missing: bool = False  # the kind is not installed
     _objects: dict[Key, T] = field(default_factory=dict)
     _version: str = ""
+    _failures: int = 0  # since the last event
 
     def get(self, namespace: str, name: str) -> T | None:
         """One object."""
@@ -86,19 +87,17 @@ class Reflector(Generic[T]):
 
     async def run(self) -> None:
         """Until cancelled."""
-        failures = 0
         while True:
             try:
                 if not self._version:
                     await self._relist()
                 await self._watch()
-                failures = 0
+                self._failures = 0
             except ApiError as exc:
+                self._failures += 1
                 if exc.gone:
-                    self._version = ""
-                    continue
-                failures += 1
-                if exc.not_found:
+                    _log.info("watch of %s is too old; listing anew", self.resource.plural)
+                elif exc.not_found:
                     if not self.missing:
                         _log.warning(
                             "the API server does not know %s.%s", self.resource.plural, self.resource.api_version
@@ -109,14 +108,15 @@ class Reflector(Generic[T]):
                     _log.warning("watch of %s refused: %s", self.resource.plural, exc)
                 self._version = ""
             except (OSError, aiohttp.ClientError, TimeoutError) as exc:
-                failures += 1
+                self._failures += 1
                 _log.info("watch of %s broke (%s); again", self.resource.plural, exc or type(exc).__name__)
-            except (ValueError, KeyError, TypeError):
-                failures += 1
+            except Exception:  # whatever a server or a proxy may send, this must not end
+                self._failures += 1
                 _log.exception("watch of %s sent what cannot be read; listing anew", self.resource.plural)
                 self._version = ""
-            if failures:
-                await asyncio.sleep(min(30.0, 0.1 * 2.0 ** min(failures, 9)) * (0.5 + random.random()))  # noqa: S311
+            if self._failures:
+                pause = min(30.0, 0.1 * 2.0 ** min(self._failures, 9))
+                await asyncio.sleep(pause * (0.5 + random.random()))  # noqa: S311
 
     def _query(self) -> dict[str, str]:
         out = {}
@@ -164,6 +164,7 @@ class Reflector(Generic[T]):
                 else:
                     self._put(made)
             self._version = raw["metadata"]["resourceVersion"]
+            self._failures = 0  # a stream that is cut now and then is no reason to wait longer and longer
 
     def _put(self, made: T) -> None:
         key = (made.namespace, made.name)

@@ -84,11 +84,12 @@ class StorePlan(_Value):
 
 
 class Sizes(_Value):
-    """Derived sizes of one pod, in bytes."""
+    """Derived sizes of one pod, in bytes; memory_bytes holds all of it, pools are those of a store."""
 
     shm_bytes: int
     object_store_bytes: int
     memory_bytes: int
+    pool_bytes: int = 0
 
 
 class Plan(_Value):

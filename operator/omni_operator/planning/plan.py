@@ -230,7 +230,7 @@ def _with_edges(
     if isinstance(best, NoTransport):
         return best
     if mixed_store_protocols(best.edges):
-        code = Rejection.RDMA_DIFFERS
+        code = Rejection.FORBIDDEN_BY_USER
         fact = "another edge uses the same store with tcp, as transport.edges asks, and one store has one protocol"
     elif best.rdma and not best.fits_now:
         code, fact = Rejection.NO_RDMA_ON_NODE, f"the nodes that offer {best.rdma} have too little free now"

@@ -52,4 +52,5 @@ def pod_sizes(edges: Sequence[EdgePlan], *, store: StorePlan | None, instances: 
     shm = round_up(object_store + in_memory + _ENGINE_SHM, to=64 * MIB)
     pools = instances * (store.segment_bytes + store.localbuf_bytes) if store else 0
     base = _WORKER_BASE if worker else _SERVING_BASE
-    return Sizes(shm_bytes=shm, object_store_bytes=object_store, memory_bytes=round_up(base + shm + pools, to=64 * MIB))
+    memory = round_up(base + shm + pools, to=64 * MIB)
+    return Sizes(shm_bytes=shm, object_store_bytes=object_store, memory_bytes=memory, pool_bytes=pools)

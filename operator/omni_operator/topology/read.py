@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from omni_operator.topology.inventory import Node, Taint
+from omni_operator.topology.quantity import parse
 
 
 def node(raw: dict[str, Any]) -> Node:
@@ -24,8 +25,11 @@ def node(raw: dict[str, Any]) -> Node:
 
 
 def extended(resources: dict[str, Any]) -> dict[str, int]:
-    """The extended resources of a resource list: names with a slash, whole numbers by definition of the API."""
-    return {name: int(value) for name, value in resources.items() if "/" in name and str(value).isdigit()}
+    """The extended resources of a resource list: names with a slash, whole numbers by definition of the API.
+
+    They are quantities all the same: 1000 shared RDMA devices, a device plugin's usual number, are written "1k".
+    """
+    return {name: int(parse(value)) for name, value in resources.items() if "/" in name}
 
 
 def pod_requests(spec: dict[str, Any]) -> dict[str, int]:

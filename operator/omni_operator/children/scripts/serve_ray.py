@@ -10,6 +10,7 @@ Only the standard library: it runs in the engine's image, whose packages are not
 from __future__ import annotations
 
 import argparse
+import http.client
 import json
 import os
 import re
@@ -95,7 +96,7 @@ def check_version(dashboard: str, deadline: Deadline) -> str:
                     "RayUnreachable", f"the Ray dashboard at {dashboard} refuses the token: {why}; check ray.tokenAuth"
                 ) from exc
             deadline.wait(f"the Ray dashboard at {dashboard}", why, code="RayUnreachable")
-        except (OSError, ValueError) as exc:
+        except (OSError, ValueError, http.client.HTTPException) as exc:
             deadline.wait(f"the Ray dashboard at {dashboard}", str(exc), code="RayUnreachable")
     here, there = metadata.version("ray"), str(head.get("ray_version"))
     if here != there:
@@ -119,7 +120,7 @@ def wait_for_accelerators(dashboard: str, needed: int, deadline: Deadline) -> No
     while True:
         try:
             found, nodes = accelerators_in_ray(dashboard)
-        except (OSError, ValueError, KeyError, TypeError) as exc:
+        except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException) as exc:
             deadline.wait("the Ray dashboard's list of nodes", str(exc), code="RayUnreachable")
             continue
         if found >= needed:

@@ -1,0 +1,45 @@
+"""Everything that happens to a collection while a test runs, also what is there for a few milliseconds only."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import threading
+import urllib.request
+from types import TracebackType
+from typing import Any
+
+from e2e.plane import Plane
+
+_UNVERIFIED = ssl._create_unverified_context()
+
+
+class Watch:
+    """`with Watch(plane, path) as seen: ...` collects the events of a collection in `seen.events`."""
+
+    def __init__(self, plane: Plane, path: str) -> None:
+        version = plane.get(path)["metadata"]["resourceVersion"]
+        request = urllib.request.Request(f"{plane.server}{path}?watch=true&resourceVersion={version}")
+        request.add_header("Authorization", f"Bearer {plane.tokens['admin']}")
+        self.events: list[dict[str, Any]] = []
+        self._answer = urllib.request.urlopen(request, context=_UNVERIFIED, timeout=120)
+        self._thread = threading.Thread(target=self._read, daemon=True)
+
+    def _read(self) -> None:
+        try:
+            for line in self._answer:
+                self.events.append(json.loads(line))
+        except (OSError, ValueError, AttributeError):
+            return  # closed
+
+    def __enter__(self) -> Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._answer.fp is not None:
+            self._answer.fp.raw._sock.shutdown(2)
+        self._thread.join(5)
+        self._answer.close()

@@ -1,0 +1,127 @@
+"""What counts as a change of a child by others: our fields, and nothing that the API server or a webhook adds."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from omni_operator.controller.drift import covers, first_difference
+from tests.unit.cases import CASES
+
+CHILDREN = {
+    f"{o['kind']} {o['metadata']['name']}": o for case in ("everything", "one-node-shm") for o in CASES[case].children()
+}
+DEPLOYMENT = next(o for name, o in CHILDREN.items() if name.startswith("Deployment") and name.endswith("serve"))
+CLUSTER = next(o for o in CHILDREN.values() if o["kind"] == "RayCluster")
+SERVICE = next(o for o in CHILDREN.values() if o["kind"] == "Service" and o["spec"].get("type"))
+POLICY = next(o for o in CHILDREN.values() if o["kind"] == "NetworkPolicy")
+
+
+def _with_defaults(value: Any) -> Any:
+    """As if the API server had filled in fields everywhere and dropped what is empty."""
+    if isinstance(value, dict):
+        kept = {
+            key: item if key.endswith("elector") else _with_defaults(item)  # nothing is added to selectors
+            for key, item in value.items()
+            if item not in ({}, [], "", None)
+        }
+        return {**kept, "defaulted": "by the server"}
+    return [_with_defaults(item) for item in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("intent", CHILDREN.values(), ids=CHILDREN)
+def test_what_the_server_adds_is_no_drift(intent: dict[str, Any]) -> None:
+    assert first_difference(copy.deepcopy(intent), intent) is None
+    assert first_difference(_with_defaults(intent), intent) is None
+
+
+def _spec(obj: Any) -> Any:
+    return obj["spec"]["template"]["spec"]
+
+
+def _add_sidecar(live: Any) -> None:
+    _spec(live)["containers"].insert(0, {"name": "mesh", "image": "mesh"})
+    _spec(live)["volumes"].append({"name": "mesh", "emptyDir": {}})
+    _spec(live)["containers"][1]["env"].insert(0, {"name": "MESH", "value": "1"})
+
+
+def _rewrite_quantity(live: Any) -> None:
+    requests = _spec(live)["containers"][0]["resources"]["requests"]
+    requests["cpu"] = "2000m"
+    assert DEPLOYMENT["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"]["cpu"] == "2"
+
+
+@pytest.mark.parametrize("change", [_add_sidecar, _rewrite_quantity])
+def test_webhooks_and_other_spellings_are_no_drift(change: Callable[[Any], None]) -> None:
+    live = copy.deepcopy(DEPLOYMENT)
+    change(live)
+    assert live != DEPLOYMENT
+    assert covers(live, DEPLOYMENT)
+
+
+def _set(*path: Any, to: Any) -> Callable[[Any], None]:
+    def change(live: Any) -> None:
+        for step in path[:-1]:
+            live = live[step]
+        if to is None:
+            del live[path[-1]]
+        else:
+            live[path[-1]] = to
+
+    return change
+
+
+CONTAINER = ("spec", "template", "spec", "containers", 0)
+
+
+@pytest.mark.parametrize(
+    ("intent", "change", "path"),
+    [
+        (DEPLOYMENT, _set("spec", "replicas", to=2), "spec.replicas"),
+        (DEPLOYMENT, _set(*CONTAINER, "image", to="other"), "spec.template.spec.containers[server].image"),
+        (DEPLOYMENT, _set(*CONTAINER, "command", 2, to="--x"), "spec.template.spec.containers[server].command[2]"),
+        (DEPLOYMENT, _set(*CONTAINER, "command", to=["sleep"]), "spec.template.spec.containers[server].command"),
+        (DEPLOYMENT, _set(*CONTAINER, "env", 1, "value", to="x"), "spec.template.spec.containers[server].env[VLLM_HOST_IP].value"),
+        (DEPLOYMENT, _set(*CONTAINER, "env", 1, to=None), "spec.template.spec.containers[server].env[VLLM_HOST_IP]"),
+        (DEPLOYMENT, _set(*CONTAINER, "resources", "limits", "cpu", to="3"), "spec.template.spec.containers[server].resources.limits.cpu"),
+        (DEPLOYMENT, _set(*CONTAINER, "livenessProbe", to=None), "spec.template.spec.containers[server].livenessProbe"),
+        (DEPLOYMENT, _set("metadata", "labels", "omni.vllm.ai/replica", to="9"), "metadata.labels.omni.vllm.ai/replica"),
+        (DEPLOYMENT, _set("metadata", "ownerReferences", to=None), "metadata.ownerReferences"),
+        (DEPLOYMENT, _set("spec", "template", "spec", "affinity", to=None), "spec.template.spec.affinity"),
+        (CLUSTER, _set("spec", "workerGroupSpecs", 0, "replicas", to=1), "spec.workerGroupSpecs[0].replicas"),
+        (CLUSTER, _set("spec", "workerGroupSpecs", to=[]), "spec.workerGroupSpecs"),
+        (CLUSTER, _set("spec", "headGroupSpec", "rayStartParams", "num-gpus", to="1"), "spec.headGroupSpec.rayStartParams.num-gpus"),
+        (SERVICE, _set("spec", "type", to="NodePort"), "spec.type"),
+        (SERVICE, _set("spec", "selector", "omni.vllm.ai/revision", to="old"), "spec.selector"),
+        (SERVICE, _set("spec", "selector", "one-more", to="label"), "spec.selector"),
+        (POLICY, _set("spec", "ingress", to=[{}, *POLICY["spec"]["ingress"]]), "spec.ingress"),
+    ],
+)  # fmt: skip
+def test_changes_of_our_fields_are_found_and_named(
+    intent: dict[str, Any], change: Callable[[Any], None], path: str
+) -> None:
+    live = _with_defaults(intent)
+    change(live)
+    assert first_difference(live, intent) == path
+
+
+@pytest.mark.parametrize(
+    ("live", "intent", "equal"),
+    [
+        ({}, {"a": {}, "b": [], "c": "", "d": None, "e": False}, True),
+        ({}, {"a": True}, False),
+        ({"a": "5"}, {"a": 5}, False),
+        ({"a": None}, {"a": {}}, True),
+        ({"a": "x"}, {"a": {"b": 1}}, False),
+        ({"a": {"b": 1}}, {"a": [1]}, False),
+        ({"a": [1, 2]}, {"a": [2, 1]}, False),
+        ({"a": [{"name": "x", "v": 1}, {"name": "y"}]}, {"a": [{"name": "y"}, {"name": "x", "v": 1}]}, True),
+        ({"a": [{"port": 1, "p": "TCP"}, {"port": 1, "p": "UDP"}]}, {"a": [{"port": 1, "p": "TCP"}, {"port": 1, "p": "UDP"}]}, True),
+        ({"a": [{"port": 1, "p": "UDP"}, {"port": 1, "p": "TCP"}]}, {"a": [{"port": 1, "p": "TCP"}, {"port": 1, "p": "UDP"}]}, False),
+    ],
+)  # fmt: skip
+def test_small_differences(live: dict[str, Any], intent: dict[str, Any], equal: bool) -> None:
+    assert covers(live, intent) is equal

@@ -1,0 +1,125 @@
+"""The planner by example: what is chosen, what is rejected and why, what is refused and with which words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from omni_operator.planning.model import Planned, Reach
+from omni_operator.planning.stands import stands
+from omni_operator.topology.inventory import Inventory
+from tests.unit import make
+from tests.unit.make import GPU, ONE_NODE, RDMA_NODES, STREAMING, TWO_NODES, TWO_STAGES, inventory, node, planned, spec
+
+TCP, RDMA = "MooncakeStore/tcp", "MooncakeStore/rdma"
+ZONES = inventory(node("a", 3, labels={"zone": "x"}), node("b", 3, labels={"zone": "y"}))
+SPLIT_ZONES = inventory(node("a", 2, labels={"zone": "x"}), node("b", 2, labels={"zone": "y"}))
+ONE_RACK = inventory(node("a", 2, rdma=4), node("b", 2))
+
+
+def rules(**rdma: Any) -> dict[str, Any]:
+    return {"transport": rdma}
+
+
+def edge(one: str, other: str, **asked: str) -> dict[str, Any]:
+    return {"transport": {"edges": [{"from": one, "to": other, **asked}]}}
+
+
+CHOICES = {
+    "one node holds all": ({}, ONE_NODE, "OneNode", "shm"),
+    "two nodes": ({}, TWO_NODES, "Spread", TCP),
+    "spread is asked for": ({"placement": {"strategy": "Spread"}}, ONE_NODE, "Spread", TCP),
+    "rdma everywhere": ({}, RDMA_NODES, "Spread", RDMA),
+    "shared memory beats rdma": ({}, inventory(node("a", 4, rdma=8)), "OneNode", "shm"),
+    "pods may not share memory": (rules(sharedMemory="PodOnly"), ONE_NODE, "OneNode", TCP),
+    "pods may not share memory, rdma": (
+        rules(sharedMemory="PodOnly"),
+        inventory(node("a", 4, rdma=2)),
+        "OneNode",
+        RDMA,
+    ),
+    "rdma on one node of two": ({}, ONE_RACK, "Spread", TCP),
+    "rdma is never": (rules(rdma="Never"), RDMA_NODES, "Spread", TCP),
+    "rdma is required": (rules(rdma="Require"), RDMA_NODES, "Spread", RDMA),
+    "rdma is required and memory is shared": (rules(rdma="Require"), ONE_NODE, "OneNode", "shm"),
+    "rdma devices are taken": ({}, inventory(node("a", 2, rdma=2, rdma_free=0), node("b", 2, rdma=2)), "Spread", TCP),
+    "another rdma resource": (rules(rdmaResource="rdma/other"), RDMA_NODES, "Spread", TCP),
+    "the free node of two": ({}, inventory(node("a", 3, free=0), node("b", 2), node("c", 2)), "Spread", TCP),
+    "the device of one edge": (edge("thinker", "talker", protocol="rdma"), RDMA_NODES, "Spread", RDMA),
+    "tcp on one edge makes it tcp on both": (edge("thinker", "talker", protocol="tcp"), RDMA_NODES, "Spread", TCP),
+    "tcp on one edge of one node": (edge("thinker", "talker", protocol="tcp"), ONE_NODE, "OneNode", f"{TCP}, shm"),
+    "cpu": ({"accelerator": {"type": "cpu"}}, inventory(node("a")), "OneNode", "shm"),
+    "domains that hold it": ({"placement": {"topologyKey": "zone"}}, ZONES, "OneNode", "shm"),
+    "replicas need a node each": ({"replicas": 2}, inventory(node("a", 3), node("b", 3)), "OneNode", "shm"),
+    "replicas that fit apart only": ({"replicas": 2}, inventory(node("a", 4), node("b", 2)), "Spread", TCP),
+    "their cluster": ({"ray": {"clusterRef": {"name": "theirs"}}}, ONE_NODE, "Spread", TCP),
+    "their cluster, no nodes of ours": ({"ray": {"clusterRef": {"name": "theirs"}}}, inventory(), "Spread", TCP),
+    "streaming on one node": ({"model": {"name": STREAMING}}, inventory(node("a", 2)), "OneNode", "shm"),
+    "one stage, no edge": (
+        {"model": {"name": STREAMING}, "engine": {"version": "0.14.0"}},
+        inventory(node("a", 1)),
+        "OneNode",
+        "none",
+    ),
+}
+
+
+@pytest.mark.parametrize(("parts", "nodes", "strategy", "transport"), CHOICES.values(), ids=CHOICES)
+def test_choices(parts: dict[str, Any], nodes: Inventory, strategy: str, transport: str) -> None:
+    made = planned(spec(**parts), nodes)
+    assert (made.strategy, made.transport) == (strategy, transport)
+
+
+def test_waiting_says_what_is_needed_and_what_is_free() -> None:
+    found = make.plan(spec(), inventory(node("a", 4, free=1)))
+    assert isinstance(found, Planned)
+    assert found.waits_for == f"needs 3 x {GPU}, free now: a: 1; pods stay Pending until others release theirs"
+
+
+def test_waiting_for_rdma_devices_names_them() -> None:
+    taken = inventory(node("a", rdma=4, rdma_free=1))
+    wanted = spec(accelerator={"type": "cpu"}, transport={"rdma": "Require", "sharedMemory": "PodOnly"})
+    found = make.plan(wanted, taken)
+    assert isinstance(found, Planned)
+    assert found.waits_for is not None
+    assert found.waits_for.startswith("needs 2 x rdma/hca, free now: a: 1")
+
+
+def test_of_two_rdma_resources_the_free_one_is_taken() -> None:
+    taken = {"rdma/aa": 8}
+    nodes = [node(n, 2, rdma=8, offers=taken) for n in "ab"]
+    held = Inventory.of(nodes, [("a", taken), ("b", taken)])
+    assert planned(spec(), held).rdma_resource == "rdma/hca"
+    assert planned(spec(), Inventory.of(nodes)).rdma_resource == "rdma/aa"
+
+
+def test_rdma_is_never_called_verified() -> None:
+    assert any("not verified" in note for note in planned(spec(), RDMA_NODES).notes)
+    assert planned(spec(), TWO_NODES).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("ray", "token"),
+    [({}, True), ({"version": "2.51.2"}, False), ({"tokenAuth": "Disabled"}, False), ({"tokenAuth": "Enabled"}, True)],
+)
+def test_token_auth(ray: dict[str, str], token: bool) -> None:
+    assert planned(spec(ray=ray)).token_auth is token
+
+
+def test_edges_say_how_far_apart_their_ends_are() -> None:
+    assert {e.reach for e in planned(spec(), ONE_NODE).edges} == {Reach.SAME_NODE}
+    assert {e.reach for e in planned(spec(), TWO_NODES).edges} == {Reach.CROSS_NODE}
+
+
+def test_a_plan_stands_while_empty_nodes_could_hold_one_replica() -> None:
+    wanted = spec(model={"name": TWO_STAGES}, replicas=2)
+    made = planned(wanted, TWO_NODES)
+    assert stands(made, spec=wanted, inventory=inventory(node("a", 2, free=0)))
+    assert not stands(made, spec=wanted, inventory=inventory(node("a", 1), node("b", 1)))
+    assert not stands(made, spec=wanted, inventory=inventory(node("a", 2, ready=False)))
+
+
+def test_a_plan_on_their_cluster_always_stands() -> None:
+    wanted = spec(ray={"clusterRef": {"name": "theirs"}})
+    assert stands(planned(wanted, inventory()), spec=wanted, inventory=inventory())
