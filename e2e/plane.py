@@ -247,7 +247,9 @@ class Plane:
     def _all_discovered(self) -> bool:
         accept = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
         groups = self.ok("GET", "/apis", accept=accept)["items"]
-        found = {f"{r['resource']}.{g['metadata']['name']}" for g in groups for v in g["versions"] for r in v["resources"]}
+        found = {
+            f"{r['resource']}.{g['metadata']['name']}" for g in groups for v in g["versions"] for r in v["resources"]
+        }
         crds = self.get("/apis/apiextensions.k8s.io/v1/customresourcedefinitions")["items"]
         return {crd["metadata"]["name"] for crd in crds} <= found
 

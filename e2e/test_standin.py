@@ -152,22 +152,44 @@ def test_waits_and_policies_take_no_accelerator(space: str) -> None:
 
 
 def test_version_mismatch_is_a_condition(space: str) -> None:
-    """A Ray cluster of another version is named with both versions, within a minute, instead of a hang."""
-    owner = Omni(space, "owner")
-    owner.apply(**{**CPU, "engine": {**CPU["engine"], "env": [{"name": "STANDIN_RAY_VERSION", "value": "2.52.1"}]}})
-    cluster = eventually(
-        "the RayCluster", lambda: kubectl_json("get", "rayclusters", "-n", space)["items"][0], seconds=60
-    )
-    name = cluster["metadata"]["name"]
-    guest = Omni(space, "guest")
-    guest.apply(**{**CPU, "ray": {"clusterRef": {"name": name}, "tokenAuth": "Enabled"}})
-    told = guest.wait("ServingReady", "False", reason="RayVersionMismatch", seconds=180)
+    """A Ray cluster of another version is named with both versions, soon, instead of a hang; of the same version it is joined."""
+    world.apply(_ray_cluster(space, "other-version", ray="2.52.1"), _ray_cluster(space, "same-version", ray="2.53.0"))
+    stranger, guest = Omni(space, "stranger"), Omni(space, "guest")
+    stranger.apply(**{**CPU, "ray": {"clusterRef": {"name": "other-version"}, "tokenAuth": "Disabled"}})
+    guest.apply(**{**CPU, "ray": {"clusterRef": {"name": "same-version"}, "tokenAuth": "Disabled"}})
+    told = stranger.wait("ServingReady", "False", reason="RayVersionMismatch", seconds=180)
     assert "2.53.0" in told["message"]
     assert "2.52.1" in told["message"]
+    guest.wait("Ready", seconds=180)
+    assert guest.ask()["text"]
+    rejected = {r["code"] for edge in guest.status()["plan"]["edges"] for r in edge["rejected"]}
+    assert "PodsNotOurs" in rejected
+    stranger.delete()
     guest.delete()
-    owner.delete()
+    _gone(stranger)
     _gone(guest)
-    _gone(owner)
+    assert len(kubectl_json("get", "rayclusters", "-n", space)["items"]) == 2, "clusters of others stay"
+
+
+def _ray_cluster(space: str, name: str, *, ray: str) -> dict[str, Any]:
+    """A RayCluster of somebody else's, with three accelerators to Ray."""
+    env = [{"name": "STANDIN_RAY_VERSION", "value": ray}]
+    container = {"image": STANDIN, "imagePullPolicy": "IfNotPresent", "env": env}
+    worker = {"spec": {"containers": [{**container, "name": "ray-worker"}]}}
+    group = {
+        "groupName": "team", "replicas": 1, "minReplicas": 1, "maxReplicas": 1,
+        "rayStartParams": {"num-gpus": "3", "num-cpus": "3"}, "template": worker,
+    }  # fmt: skip
+    head = {
+        "rayStartParams": {"port": "6399", "num-cpus": "0"},
+        "template": {"spec": {"containers": [{**container, "name": "ray-head"}]}},
+    }
+    return {
+        "apiVersion": "ray.io/v1",
+        "kind": "RayCluster",
+        "metadata": {"name": name, "namespace": space},
+        "spec": {"rayVersion": ray, "headGroupSpec": head, "workerGroupSpecs": [group]},
+    }
 
 
 def _gpu() -> dict[str, Any]:

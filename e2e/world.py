@@ -18,6 +18,7 @@ from typing import Any
 from e2e import operator_image
 from e2e.cluster import binaries, images, kind, nodes, shell
 from e2e.engine import build as engine
+from omni_operator.cli.access import Access, AccessError
 
 ROOT = Path(__file__).parent.parent
 STANDIN = "localhost/omni-e2e/standin:0.16.0"
@@ -70,7 +71,7 @@ def eventually(what: str, test: Callable[[], Any], *, seconds: float, every: flo
         try:
             if last := test():
                 return last
-        except (shell.CommandError, KeyError, IndexError) as exc:
+        except (shell.CommandError, AccessError, KeyError, IndexError) as exc:
             last = exc
         time.sleep(every)
     msg = f"{what}: not within {seconds:.0f} s; last: {last}"
@@ -181,7 +182,8 @@ class Omni:
         port = found["serving"]["port"]
         path = f"/api/v1/namespaces/{self.namespace}/services/http:{self.name}:{port}/proxy/v1/chat/completions"
         body = {"model": found["model"]["name"], "messages": [{"role": "user", "content": prompt}]}
-        answer = json.loads(nodes.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(body), timeout=seconds))
+        os.environ["KUBECONFIG"] = str(nodes.kubeconfig())
+        answer = Access(context=None, namespace=self.namespace).request("POST", path, body=body, seconds=seconds)
         if answer.get("error"):
             msg = f"the engine answered with an error: {answer['error']}"
             raise RuntimeError(msg)

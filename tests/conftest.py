@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 
 import pytest
@@ -20,6 +21,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="write tests/golden anew instead of comparing with it; read the diff before you commit it",
     )
+
+
+def pytest_sessionstart() -> None:
+    # "No loop yet" makes a loop on Python 3.11 when looptime looks at the loop of a test without one, and nobody closes it.
+    asyncio.set_event_loop(None)
 
 
 @pytest.fixture

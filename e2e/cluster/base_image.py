@@ -9,7 +9,7 @@ REPOSITORY = "localhost/omni-e2e/python"
 PACKAGES = (
     "bash", "ca-certificates", "procps", "python3", "python3-venv", "wget",
     "libgomp1", "libnuma1",  # torch
-    "libibverbs1", "libnl-3-200", "libnl-route-3-200",  # Mooncake's RDMA half, linked even where only TCP is used
+    "libibverbs1", "libnl-3-200", "libnl-route-3-200", "libcurl4",  # Mooncake, linked even where only TCP is used
 )  # fmt: skip
 RECIPE = "1"  # raise it when the way the image is made changes what is in it
 

@@ -145,7 +145,11 @@ class World:
             node = f"{self.namespace}-{len(self.made_nodes)}"
             self.plane.add_node(node, named, pool=self.namespace)
             self.made_nodes.append(node)
+        self.wait("nodes", lambda: all(self._schedulable(node) for node in self.made_nodes))
         return {"pool": self.namespace}
+
+    def _schedulable(self, node: str) -> bool:
+        return not self.plane.get(f"/api/v1/nodes/{node}")["spec"].get("taints")
 
     def drop(self, kind: str, name: str) -> None:
         self.plane.ok("DELETE", self.child_path(kind, name))

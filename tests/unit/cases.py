@@ -92,9 +92,9 @@ CPU = {"model": {"name": "/opt/tiny-omni"}, "accelerator": {"type": "cpu"}, "eng
 WEIGHTS = {"model": {"name": "/models/q", "pipeline": "qwen2_5_omni", "weights": {"claim": {"claimName": "w"}}}}
 
 
-def _pool(*names: str, **offers: int) -> Inventory:
+def _pool(*names: str) -> Inventory:
     labels = {"pool": "gpu", ZONE: "a"}
-    return inventory(*(node(n, rdma=8, offers={"nvidia.com/mig-2g.20gb": 4}, labels=labels, **offers) for n in names))
+    return inventory(*(node(n, rdma=8, offers={"nvidia.com/mig-2g.20gb": 4}, labels=labels) for n in names))
 
 
 @dataclass(frozen=True)

@@ -12,19 +12,23 @@ from omni_operator.controller.drift import covers, first_difference
 from tests.unit.cases import CASES
 
 CHILDREN = {
-    f"{o['kind']} {o['metadata']['name']}": o for case in ("everything", "one-node-shm") for o in CASES[case].children()
+    f"{case}: {obj['kind']} {obj['metadata']['name']}": obj
+    for case in ("everything", "one-node-shm")
+    for obj in CASES[case].children()
 }
-DEPLOYMENT = next(o for name, o in CHILDREN.items() if name.startswith("Deployment") and name.endswith("serve"))
-CLUSTER = next(o for o in CHILDREN.values() if o["kind"] == "RayCluster")
-SERVICE = next(o for o in CHILDREN.values() if o["kind"] == "Service" and o["spec"].get("type"))
-POLICY = next(o for o in CHILDREN.values() if o["kind"] == "NetworkPolicy")
+DEPLOYMENT = CHILDREN["everything: Deployment omni-0c0ffee0-0-serve"]
+CLUSTER = CHILDREN["everything: RayCluster omni-0c0ffee0-0"]
+SERVICE = CHILDREN["everything: Service omni"]
+POLICY = CHILDREN["everything: NetworkPolicy omni-0c0ffee0"]
 
 
 def _with_defaults(value: Any) -> Any:
     """As if the API server had filled in fields everywhere and dropped what is empty."""
     if isinstance(value, dict):
         kept = {
-            key: item if key.endswith("elector") else _with_defaults(item)  # nothing is added to selectors
+            key: copy.deepcopy(item)
+            if key.endswith("elector")
+            else _with_defaults(item)  # nothing is added to selectors
             for key, item in value.items()
             if item not in ({}, [], "", None)
         }

@@ -9,6 +9,7 @@ import pytest
 from omni_operator.api.serving_spec import ContainerResources
 from omni_operator.children import command, pod, ray_cluster, serving
 from omni_operator.children.render import children
+from omni_operator.topology.inventory import Inventory
 from omni_operator.topology.quantity import binary
 from tests.unit import make
 from tests.unit.make import ONE_NODE, OWNER, TWO_NODES, revision, spec
@@ -47,7 +48,7 @@ STAGES = [
 ]
 
 
-def _worker_resources(nodes: Any) -> tuple[dict[str, str], int]:
+def _worker_resources(nodes: Inventory) -> tuple[dict[str, Any], int]:
     made = revision(spec(stages=STAGES), nodes)
     (group,) = ray_cluster.build(OWNER, made, 0)["spec"]["workerGroupSpecs"]
     sizes = made.plan.worker_sizes

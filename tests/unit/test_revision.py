@@ -8,22 +8,12 @@ import pytest
 from hypothesis import given
 
 from omni_operator.api.spec import OmniDeploymentSpec
-from omni_operator.children import config_map, names
 from omni_operator.children import revision as revisions
-from omni_operator.children.revision import Revision, spec_digest
+from omni_operator.children.revision import spec_digest
 from tests.unit import worlds
 from tests.unit.cases import CASES, Case
-from tests.unit.make import ONE_NODE, OWNER, raw_spec, revision, spec
-
-
-def reread(made: Revision) -> Revision:
-    record = config_map.build(OWNER, made)
-    return revisions.load(
-        name=record["metadata"]["labels"][names.REVISION],
-        digest=record["metadata"]["annotations"][names.SPEC_DIGEST],
-        spec_text=record["data"][names.SPEC_FILE],
-        plan_text=record["data"][names.PLAN_FILE],
-    )
+from tests.unit.make import ONE_NODE, raw_spec, revision, spec
+from tests.unit.scene import reread
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)

@@ -26,12 +26,28 @@ class Model(BaseModel):
     )
 
 
-def rule(expression: str, message: str, *, field_path: str | None = None) -> dict[str, str]:
-    """One CEL validation of the CRD; `message` must name the field, what is wrong and what to do."""
+def rule(
+    expression: str, message: str, *, field_path: str | None = None, message_expression: str | None = None
+) -> dict[str, str]:
+    """One CEL validation of the CRD.
+
+    Args:
+        expression: What must be true.
+        message: Names the field, what is wrong and what to do.
+        field_path: The field to blame, where it is not the one that carries the rule.
+        message_expression: CEL for a message that also names the value to blame; `message` is used where it fails.
+    """
     out = {"rule": expression, "message": message}
+    if message_expression:
+        out["messageExpression"] = message_expression
     if field_path:
         out["fieldPath"] = field_path
     return out
+
+
+def in_words(pattern: str, message: str) -> dict[str, Any]:
+    """Extra schema keys that say in words what a pattern demands; the CRD then has the rule in the pattern's place."""
+    return schema(rules=[rule(f"self.matches(r'{pattern}')", message)])
 
 
 def schema(**extra: Any) -> dict[str, Any]:
@@ -65,10 +81,52 @@ Quantity = Annotated[
     str | int,
     Field(union_mode="left_to_right"),
     AfterValidator(_quantity),
-    WithJsonSchema({"x-kubernetes-int-or-string": True, "pattern": QUANTITY, "maxLength": 32}),
+    WithJsonSchema(
+        {
+            "x-kubernetes-int-or-string": True,
+            "maxLength": 32,
+            "x-kubernetes-validations": [
+                rule(
+                    "type(self) == int || isQuantity(self)",
+                    "a quantity is a number, alone or with a unit of Kubernetes: 2, 500m, 4Gi, 4G (not 4GB); correct it",
+                )
+            ],
+        }
+    ),
 ]
 ResourceName = Annotated[
     str, Field(min_length=1, max_length=128, pattern=r"^([a-z0-9.-]+/)?[A-Za-z0-9][-A-Za-z0-9_.]*$")
 ]
-LabelMap = Annotated[dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=32)]
+_KEY = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
+_VALUE = r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$"
+
+
+def key_rule(what: str) -> dict[str, str]:
+    """Keys of labels and annotations are names, with or without a domain."""
+    return rule(
+        f"self.all(k, size(k) <= 253 && k.matches(r'{_KEY}'))",
+        f"{what}: a key is a name such as team or example.com/team, of letters, digits, '-', '_' and '.'; rename it",
+        message_expression=f"\"{what}: the key '\" + self.filter(k, !(size(k) <= 253 && k.matches(r'{_KEY}')))[0] + \"' is no "
+        "name such as team or example.com/team, of letters, digits, '-', '_' and '.'; rename it\"",
+    )
+
+
+def value_rule(what: str) -> dict[str, str]:
+    """Values of labels are short names or empty."""
+    return rule(
+        f"self.all(k, self[k].matches(r'{_VALUE}'))",
+        f"{what}: a value has at most 63 letters, digits, '-', '_' and '.', and begins and ends with a letter or digit; change it",
+        message_expression=f"\"{what}: the value of '\" + self.filter(k, !self[k].matches("
+        f"r'{_VALUE}'))[0] + \"' is no label value: at most 63 letters, digits, '-', '_' and '.', beginning "
+        'and ending with a letter or digit; change it"',
+    )
+
+
+def label_rules(what: str) -> list[dict[str, str]]:
+    """Rules of a map of labels."""
+    return [key_rule(what), value_rule(what)]
+
+
+LabelMap = Annotated[dict[str, Annotated[str, Field(max_length=63)]], Field(max_length=32)]
+AnnotationMap = Annotated[dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=32)]
 Opaque = Annotated[dict[str, Any], WithJsonSchema({"type": "object", "x-kubernetes-preserve-unknown-fields": True})]

@@ -23,11 +23,13 @@ _NAME_RULES = [
     rule(
         f"size(self.metadata.name) <= {_MAX_NAME}",
         f"metadata.name must have at most {_MAX_NAME} characters, since names of children are made from it; choose a shorter one",
+        field_path=".metadata.name",
     ),
     rule(
         "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
         "metadata.name must start with a letter and have only lower-case letters, digits and '-' (it becomes a DNS label of a "
         "Service and of a RayCluster); choose another",
+        field_path=".metadata.name",
     ),
 ]
 # Ray runs stages only in 0.14 and 0.16; later releases parse --worker-backend ray and ignore it (facts: vllm-omni 0.18.0 on).
@@ -36,19 +38,28 @@ _BACKEND_RULES = [
         "self.spec.engine.backend != 'Ray' || self.spec.engine.version.matches('^0[.]1[4-7][.]')",
         "engine.backend Ray works with vllm-omni 0.14 and 0.16 only: later releases accept --worker-backend ray and ignore it; "
         "set engine.backend to Auto",
+        field_path=".spec.engine.backend",
     ),
     rule(
         "!(self.spec.engine.backend in ['Headless', 'Local']) || !self.spec.engine.version.matches('^0[.]1[0-7][.]')",
-        "engine.backend Headless and Local need vllm-omni 0.18 or later; set engine.backend to Auto or Ray, or raise engine.version",
+        "engine.backend Headless and Local need vllm-omni 0.18 or later; set engine.backend to Auto or Ray "
+        "(docs/reference/releases.md lists the releases this operator knows)",
+        field_path=".spec.engine.backend",
     ),
     rule(
-        "!has(self.spec.model.weights) || self.spec.model.name.startsWith(self.spec.model.weights.mountPath)",
+        "!has(self.spec.model.weights) || self.spec.model.name.startsWith(self.spec.model.weights.mountPath + "
+        "(self.spec.model.weights.mountPath.endsWith('/') ? '' : '/'))",
         "model.name must be a path below model.weights.mountPath when model.weights is set, such as /models/Qwen2.5-Omni-7B; "
         "change model.name or remove model.weights",
+        field_path=".spec.model.name",
+        message_expression="'model.name ' + self.spec.model.name + ' must be a path below model.weights.mountPath ' + "
+        "self.spec.model.weights.mountPath + ', such as /models/Qwen2.5-Omni-7B; change model.name, or remove model.weights to "
+        "let the engine download the model'",
     ),
     rule(
         "self.spec.serving.port != self.spec.ray.port",
         "serving.port and ray.port must differ; change one of the two",
+        field_path=".spec.serving.port",
     ),
 ]
 
@@ -110,6 +121,9 @@ def _inline(node: Any, defs: dict[str, Any]) -> Any:
             continue
         else:
             out[key] = _inline(value, defs)
+    rules = out.get("x-kubernetes-validations", ())
+    if any(f"r'{out.get('pattern')}'" in entry["rule"] for entry in rules):
+        del out["pattern"]  # said in words by that rule
     return out
 
 
@@ -166,7 +180,7 @@ def crd() -> dict[str, Any]:
                             "properties": {
                                 "apiVersion": {"type": "string", "description": f"Always {API_VERSION}."},
                                 "kind": {"type": "string", "description": f"Always {KIND}."},
-                                "metadata": {"type": "object"},
+                                "metadata": {"type": "object", "properties": {"name": {"type": "string"}}},
                                 "spec": spec,
                                 "status": status,
                             },

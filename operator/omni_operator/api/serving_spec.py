@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from omni_operator.api.base import LabelMap, Model, ObjectName, Quantity, rule, schema
+from omni_operator.api.base import AnnotationMap, Model, ObjectName, Quantity, key_rule, rule, schema
 
 
 class ServiceType(StrEnum):
@@ -33,22 +33,56 @@ class TokenAuth(StrEnum):
     DISABLED = "Disabled"
 
 
+_KNOWN = "k in ['cpu', 'memory', 'ephemeral-storage'] || k.startsWith('hugepages-') || k.contains('/')"
+ResourceMap = Annotated[
+    dict[str, Quantity],
+    Field(
+        max_length=16,
+        json_schema_extra=schema(
+            rules=[
+                rule(
+                    f"self.all(k, {_KNOWN})",
+                    "a resource is cpu, memory, ephemeral-storage, hugepages-<size> or a name with a domain such as "
+                    "example.com/fpga; correct it",
+                    message_expression=f"'resource ' + self.filter(k, !({_KNOWN}))[0] + ' is not known: use cpu, memory, "
+                    "ephemeral-storage, hugepages-<size> or a name with a domain such as example.com/fpga (accelerators follow "
+                    "from the pipeline and need no request)'",
+                )
+            ]
+        ),
+    ),
+]
+_OVER = (
+    "k in self.limits && isQuantity(string(self.requests[k])) && isQuantity(string(self.limits[k])) && "
+    "quantity(string(self.requests[k])).isGreaterThan(quantity(string(self.limits[k])))"
+)
+RESOURCE_RULES = [
+    rule(
+        f"!self.requests.exists(k, {_OVER})",
+        "a request must not be greater than its limit; lower requests or raise limits",
+        message_expression=f"'requests of ' + self.requests.filter(k, {_OVER})[0] + ' are greater than its limits; lower requests or "
+        "raise limits'",
+    )
+]
+
+
 class ContainerResources(Model):
     """Requests and limits of a container without accelerators."""
 
-    requests: Annotated[dict[str, Quantity], Field(max_length=16)] = Field(
-        default_factory=dict, description="Resources the container asks for."
-    )
-    limits: Annotated[dict[str, Quantity], Field(max_length=16)] = Field(
-        default_factory=dict, description="Resources the container may not exceed."
-    )
+    model_config = {**Model.model_config, "json_schema_extra": schema(rules=RESOURCE_RULES)}
+    requests: ResourceMap = Field(default_factory=dict, description="Resources the container asks for.")
+    limits: ResourceMap = Field(default_factory=dict, description="Resources the container may not exceed.")
 
 
 class ServiceSpec(Model):
     """The public Service."""
 
     type: ServiceType = Field(default=ServiceType.CLUSTER_IP, description="Type of the Service.")
-    annotations: LabelMap = Field(default_factory=dict, description="Annotations of the Service, for load balancers.")
+    annotations: AnnotationMap = Field(
+        default_factory=dict,
+        description="Annotations of the Service, for load balancers.",
+        json_schema_extra=schema(rules=[key_rule("serving.service.annotations")]),
+    )
 
 
 class ProbesSpec(Model):
@@ -102,10 +136,14 @@ _START_PARAMS_RULES = [
     rule(
         f"self.all(k, !(k in {list(OWNED_START_PARAMS)!r}))",
         "start parameters that the operator sets cannot be given (" + ", ".join(OWNED_START_PARAMS) + "); remove them",
+        message_expression=f"'start parameter ' + self.filter(k, k in {list(OWNED_START_PARAMS)!r})[0] + ' is set by the operator; "
+        "remove it'",
     ),
     rule(
         "self.all(k, k.matches('^[a-z][-a-z0-9]*$'))",
-        "start parameters are names of `ray start` options without the leading dashes, such as object-store-memory",
+        "start parameters are names of `ray start` options without the leading dashes, such as object-store-memory; rename them",
+        message_expression="'start parameter ' + self.filter(k, !k.matches('^[a-z][-a-z0-9]*$'))[0] + ' is no option of `ray start` "
+        "without its dashes, such as object-store-memory; rename it'",
     ),
 ]
 StartParams = Annotated[

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from omni_operator.api.base import (
+    AnnotationMap,
     LabelMap,
     Model,
     ObjectName,
     Opaque,
     Quantity,
     ResourceName,
+    in_words,
+    key_rule,
+    label_rules,
     rule,
     schema,
 )
-from omni_operator.api.serving_spec import RaySpec, RolloutSpec, ServingSpec
+from omni_operator.api.serving_spec import RESOURCE_RULES, RaySpec, ResourceMap, RolloutSpec, ServingSpec
 
 
 class Backend(StrEnum):
@@ -102,7 +106,16 @@ class ClaimSource(Model):
         "stages on several nodes it must be ReadOnlyMany or ReadWriteMany."
     )
     sub_path: Annotated[str, Field(max_length=512)] | None = Field(
-        default=None, description="Folder inside the volume; the whole volume when not set."
+        default=None,
+        description="Folder inside the volume; the whole volume when not set.",
+        json_schema_extra=schema(
+            rules=[
+                rule(
+                    "!self.startsWith('/') && !self.split('/').exists(part, part == '..')",
+                    "subPath must be relative to the volume and without '..', such as models/qwen; correct it",
+                )
+            ]
+        ),
     )
 
 
@@ -111,7 +124,10 @@ class HostPathSource(Model):
 
     path: Annotated[str, Field(min_length=2, max_length=512, pattern=r"^/[^:]*$")] = Field(
         description="Absolute folder that exists on every node that may host a stage. Needs a namespace whose pod "
-        "security level is privileged."
+        "security level is privileged.",
+        json_schema_extra=in_words(
+            r"^/[^:]*$", "hostPath.path must be an absolute path without ':', such as /data/models; correct it"
+        ),
     )
 
 
@@ -133,7 +149,21 @@ class Weights(Model):
     claim: ClaimSource | None = Field(default=None, description="Weights on a PersistentVolumeClaim.")
     host_path: HostPathSource | None = Field(default=None, description="Weights in a folder of the nodes.")
     mount_path: Annotated[str, Field(min_length=2, max_length=256, pattern=r"^/[^:]*$")] = Field(
-        default="/models", description="Where the volume is mounted in every pod; model.name is then a path below it."
+        default="/models",
+        description="Where the volume is mounted in every pod; model.name is then a path below it.",
+        json_schema_extra=schema(
+            rules=[
+                rule(
+                    r"self.matches(r'^/[^:]*$')",
+                    "weights.mountPath must be an absolute path without ':', such as /models; correct it",
+                ),
+                rule(
+                    "!(self + '/').startsWith('/etc/omni/') && !(self + '/').startsWith('/dev/shm/')",
+                    "weights.mountPath must not be in /etc/omni or /dev/shm, which the operator mounts; choose another, such as "
+                    "/models",
+                ),
+            ]
+        ),
     )
 
 
@@ -142,10 +172,19 @@ class ModelSpec(Model):
 
     name: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\s-][^\s]*$")] = Field(
         description="Hugging Face repository such as Qwen/Qwen2.5-Omni-7B, or an absolute path inside the engine's pods "
-        "(with model.weights: below its mountPath)."
+        "(with model.weights: below its mountPath).",
+        json_schema_extra=in_words(
+            r"^[^\s-][^\s]*$",
+            "model.name must be a repository such as Qwen/Qwen2.5-Omni-7B or a path, without spaces and without a leading '-'; "
+            "correct it (further arguments belong in engine.extraArgs)",
+        ),
     )
     served_name: Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\s-][^\s]*$")] | None = Field(
-        default=None, description="Name that clients send as `model`; model.name when not set."
+        default=None,
+        description="Name that clients send as `model`; model.name when not set.",
+        json_schema_extra=in_words(
+            r"^[^\s-][^\s]*$", "model.servedName must have no spaces and no leading '-', such as omni; correct it"
+        ),
     )
     pipeline: Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]+(_[a-z0-9]+)*$")] | None = Field(
         default=None,
@@ -163,6 +202,18 @@ class ModelSpec(Model):
 class EnvVar(Model):
     """One environment variable of the engine's containers."""
 
+    model_config = {
+        **Model.model_config,
+        "json_schema_extra": schema(
+            rules=[
+                rule(
+                    "!has(self.value) || !has(self.valueFrom)",
+                    "engine.env: a variable has value or valueFrom, not both; remove one of the two",
+                    message_expression="'engine.env: variable ' + self.name + ' has both value and valueFrom; remove one of the two'",
+                )
+            ]
+        ),
+    }
     name: Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[-._a-zA-Z][-._a-zA-Z0-9]*$")] = Field(
         description="Name of the variable."
     )
@@ -205,12 +256,20 @@ class EngineSpec(Model):
 
     version: Annotated[str, Field(max_length=32, pattern=r"^[0-9]+\.[0-9]+\.[0-9]+((rc|\.post)[0-9]+)?$")] = Field(
         description="vllm-omni release in the image, such as 0.16.0. It decides flags, configuration format, backends "
-        "and connectors (docs/reference/releases.md)."
+        "and connectors (docs/reference/releases.md).",
+        json_schema_extra=in_words(
+            r"^[0-9]+\.[0-9]+\.[0-9]+((rc|\.post)[0-9]+)?$",
+            "engine.version must be a full vllm-omni release such as 0.16.0, without 'v' and not a tag; correct it (the tag of an "
+            "image belongs in engine.image)",
+        ),
     )
     image: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\s]+$")] | None = Field(
         default=None,
         description="Engine image with vllm-omni, Ray and bash; vllm/vllm-omni:v<version> when not set. The same image "
         "runs the Ray head, the Ray workers, the server and the Mooncake master, so Ray and Python cannot differ.",
+        json_schema_extra=in_words(
+            r"^[^\s]+$", "engine.image must be an image name without spaces, such as registry.example/omni:1; correct it"
+        ),
     )
     image_pull_policy: PullPolicy = Field(default=PullPolicy.IF_NOT_PRESENT, description="When the image is pulled.")
     image_pull_secrets: Annotated[list[ObjectName], Field(max_length=8)] = Field(
@@ -229,11 +288,15 @@ class EngineSpec(Model):
         json_schema_extra=schema(
             list_type="atomic",
             rules=[
+                # vLLM's parser reads --worker_backend as --worker-backend.
                 rule(
-                    f"self.all(a, !({list(OWNED_FLAGS)!r}.exists(f, a == f || a.startsWith(f + '='))))",
+                    f"self.all(a, !(a.replace('_', '-').split('=', 2)[0] in {list(OWNED_FLAGS)!r}))",
                     "engine.extraArgs must not set a flag that the operator sets ("
                     + ", ".join(OWNED_FLAGS)
                     + "); remove it and use the field of the spec that stands for it",
+                    message_expression=f"'engine.extraArgs must not have ' + {list(OWNED_FLAGS)!r}.filter(f, self.exists(a, "
+                    "a.replace('_', '-').split('=', 2)[0] == f))[0] + ': the operator sets that flag; remove it and use the field of the spec that "
+                    "stands for it'",
                 )
             ],
         ),
@@ -251,6 +314,8 @@ class EngineSpec(Model):
                     "engine.env must not set a variable that the operator sets ("
                     + ", ".join(OWNED_ENV)
                     + "); remove it",
+                    message_expression=f"'engine.env must not set ' + {list(OWNED_ENV)!r}.filter(n, self.exists(e, e.name == n))[0] + "
+                    "', which the operator sets; remove it (a Hugging Face token belongs in model.tokenSecret)'",
                 )
             ],
         ),
@@ -292,12 +357,29 @@ class AcceleratorSpec(Model):
 class Toleration(Model):
     """A toleration, as in a Pod."""
 
+    model_config = {
+        **Model.model_config,
+        "json_schema_extra": schema(
+            rules=[
+                rule(
+                    "has(self.key) || self.operator == 'Exists'",
+                    "a toleration without key needs operator Exists, and then tolerates every taint; set operator or key",
+                ),
+                rule(
+                    "self.operator != 'Exists' || !has(self.value)",
+                    "a toleration with operator Exists has no value; remove value, or set operator to Equal",
+                ),
+                rule(
+                    "!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')",
+                    "tolerationSeconds belongs to effect NoExecute; set effect, or remove tolerationSeconds",
+                ),
+            ]
+        ),
+    }
     key: Annotated[str, Field(max_length=316)] | None = Field(default=None, description="Taint key; any when not set.")
-    operator: Annotated[str, Field(pattern="^(Exists|Equal)$", max_length=8)] = Field(
-        default="Equal", description="Exists or Equal."
-    )
+    operator: Literal["Exists", "Equal"] = Field(default="Equal", description="Exists or Equal.")
     value: Annotated[str, Field(max_length=63)] | None = Field(default=None, description="Taint value, with Equal.")
-    effect: Annotated[str, Field(pattern="^(NoSchedule|PreferNoSchedule|NoExecute)$", max_length=16)] | None = Field(
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
         default=None, description="Taint effect; any when not set."
     )
     toleration_seconds: Annotated[int, Field(ge=0, le=86400)] | None = Field(
@@ -308,10 +390,11 @@ class Toleration(Model):
 class Resources(Model):
     """Requests and limits of one container, besides accelerators."""
 
-    requests: Annotated[dict[str, Quantity], Field(max_length=16)] = Field(
+    model_config = {**Model.model_config, "json_schema_extra": schema(rules=RESOURCE_RULES)}
+    requests: ResourceMap = Field(
         default_factory=dict, description="Resources a container asks for, such as cpu and memory."
     )
-    limits: Annotated[dict[str, Quantity], Field(max_length=16)] = Field(
+    limits: ResourceMap = Field(
         default_factory=dict, description="Resources a container may not exceed."
     )
 
@@ -323,7 +406,12 @@ class StageOverride(Model):
     """Overrides for one stage of the pipeline."""
 
     name: Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]+([-_][a-z0-9]+)*$")] = Field(
-        description="Stage of the pipeline, such as thinker, talker or code2wav."
+        description="Stage of the pipeline, such as thinker, talker or code2wav.",
+        json_schema_extra=in_words(
+            r"^[a-z0-9]+([-_][a-z0-9]+)*$",
+            "stages[].name must be the name of a stage of the pipeline in lower case, such as thinker; correct it "
+            "(docs/reference/pipelines.md)",
+        ),
     )
     accelerators: Annotated[int, Field(ge=1, le=64)] | None = Field(
         default=None, description="Devices of one replica of the stage; the pipeline's own number when not set."
@@ -340,7 +428,9 @@ class StageOverride(Model):
         "gpu_memory_utilization; merged over the pipeline's own.",
     )
     node_selector: LabelMap | None = Field(
-        default=None, description="Labels of the nodes for this stage. Not with backend Ray."
+        default=None,
+        description="Labels of the nodes for this stage. Not with backend Ray.",
+        json_schema_extra=schema(rules=label_rules("stages[].nodeSelector")),
     )
     tolerations: Tolerations | None = Field(
         default=None,
@@ -358,7 +448,9 @@ class PlacementSpec(Model):
         "every stage a pod of its own. Auto takes OneNode when a node can hold the pipeline, else Spread.",
     )
     node_selector: LabelMap = Field(
-        default_factory=dict, description="Labels that a node needs to host any pod of the pipeline."
+        default_factory=dict,
+        description="Labels that a node needs to host any pod of the pipeline.",
+        json_schema_extra=schema(rules=label_rules("placement.nodeSelector")),
     )
     tolerations: Tolerations = Field(
         default_factory=list, description="Tolerations of every pod.", json_schema_extra=schema(list_type="atomic")
@@ -385,11 +477,16 @@ class PlacementSpec(Model):
                     "self.all(k, !k.startsWith('omni.vllm.ai/') && !k.startsWith('ray.io/') && !k.startsWith('app.kubernetes.io/'))",
                     "placement.labels must not use the prefixes omni.vllm.ai/, ray.io/ and app.kubernetes.io/, which the "
                     "operators set; rename the label",
-                )
+                ),
+                *label_rules("placement.labels"),
             ]
         ),
     )
-    annotations: LabelMap = Field(default_factory=dict, description="Annotations of every pod.")
+    annotations: AnnotationMap = Field(
+        default_factory=dict,
+        description="Annotations of every pod.",
+        json_schema_extra=schema(rules=[key_rule("placement.annotations")]),
+    )
 
 
 class EdgeOverride(Model):
@@ -402,8 +499,15 @@ class EdgeOverride(Model):
                 rule(
                     "!has(self.connector) || !has(self.protocol) || (self.connector == 'SharedMemory') == (self.protocol == 'shm')",
                     "transport.edges: protocol shm belongs to connector SharedMemory, and only to it; change one of the two",
+                    message_expression="'transport.edges[' + self.from + ' -> ' + self.to + ']: connector ' + self.connector + "
+                    "' has no protocol ' + self.protocol + ' (shm belongs to SharedMemory, and only to it); change one of the two'",
                 ),
-                rule("has(self.connector) || has(self.protocol)", "transport.edges: set connector, protocol or both"),
+                rule(
+                    "has(self.connector) || has(self.protocol)",
+                    "transport.edges: set connector, protocol or both",
+                    message_expression="'transport.edges[' + self.from + ' -> ' + self.to + '] asks for nothing; set connector, "
+                    "protocol or both, or remove the entry'",
+                ),
             ]
         ),
     }

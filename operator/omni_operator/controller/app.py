@@ -95,5 +95,5 @@ def run(settings: Settings) -> None:
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("kopf").setLevel(logging.WARNING)
     # The identity is for peering, which is off; kopf would ask for the user's name, which a container may not have.
-    identity = kopf.Identity(socket.gethostname())
+    identity: Any = socket.gethostname()
     kopf.run(registry=registry(settings), standalone=True, clusterwide=True, identity=identity)

@@ -12,8 +12,9 @@ from typing import Any
 from omni_operator.controller import objects
 from omni_operator.controller.cache import Cache
 from omni_operator.controller.metrics import Metrics
+from omni_operator.controller.omni_writer import OMNI
 from omni_operator.controller.probes import Probes
-from omni_operator.controller.reconcile import OMNI, Reconciler
+from omni_operator.controller.reconcile import Reconciler
 from omni_operator.controller.settings import Settings
 from omni_operator.kube.client import ApiError, Kube
 from omni_operator.kube.credentials import Credentials

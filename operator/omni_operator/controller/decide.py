@@ -12,6 +12,7 @@ from omni_operator.api.conditions import ConditionType, Reason, Truth
 from omni_operator.api.serving_spec import RolloutStrategy
 from omni_operator.api.spec import OmniDeploymentSpec
 from omni_operator.children.describe import summary
+from omni_operator.children.names import COMPONENT, Component
 from omni_operator.children.revision import LIVE_FIELDS, new_revision, spec_digest, spec_json
 from omni_operator.controller.observed import Known, Observed, Verdict
 from omni_operator.planning.model import PodSecurity, Refused
@@ -133,9 +134,11 @@ def _readable(observed: Observed, current: Known | None) -> OmniDeploymentSpec |
 
 
 def _standing(observed: Observed, wanted: Known) -> Verdict:
-    stuck = next((p for p in observed.live_pods() if p.revision == wanted.revision.name and p.unschedulable), None)
-    if stuck is not None:
-        text = f"pods wait for free capacity; {stuck.name}: {stuck.unschedulable}"
+    stuck = [p for p in observed.live_pods() if p.revision == wanted.revision.name and p.unschedulable]
+    if stuck:
+        # A server that must follow its worker says only that; the worker says what is missing.
+        first = min(stuck, key=lambda p: p.labels.get(COMPONENT) != Component.WORKER)
+        text = f"pods wait for free capacity; {first.name}: {first.unschedulable}"
         return Verdict(ConditionType.PLANNED, Truth.TRUE, Reason.WAITING_FOR_CAPACITY, text)
     return Verdict(ConditionType.PLANNED, Truth.TRUE, Reason.PLAN_FITS, summary(wanted.revision.plan))
 

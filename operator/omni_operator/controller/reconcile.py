@@ -9,50 +9,33 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from omni_operator.api.base import API_VERSION, KIND, PLURAL
-from omni_operator.api.spec import EngineSpec
-from omni_operator.children import sweeper
+from omni_operator.children import names
 from omni_operator.children.describe import summary
-from omni_operator.children.names import COMPONENT, FINALIZER, NODE_SHM_PARENT, REVISION, Component, node_folder
+from omni_operator.children.names import COMPONENT, NODE_SHM_PARENT, REPLICA, REVISION, Component, node_folder
 from omni_operator.children.render import children as render
-from omni_operator.controller import objects
+from omni_operator.controller.act import Act
 from omni_operator.controller.cache import Cache
+from omni_operator.controller.child_writer import ChildWriter
 from omni_operator.controller.decide import Decision, decide
-from omni_operator.controller.drift import first_difference
-from omni_operator.controller.events import Story, event_object, from_conditions
-from omni_operator.controller.objects import Child, Omni
+from omni_operator.controller.events import Story, from_conditions
+from omni_operator.controller.node_memory import NodeMemory, swept
 from omni_operator.controller.observe import observe
 from omni_operator.controller.observed import Known, Observed, Outcome
+from omni_operator.controller.omni_writer import OmniWriter
 from omni_operator.controller.settings import Settings
 from omni_operator.controller.status import make_status
 from omni_operator.kube.client import ApiError, Kube
-from omni_operator.kube.kinds import BY_KIND, EVENT, POD, Resource
 
 _log = logging.getLogger(__name__)
-OMNI = Resource(KIND, API_VERSION, PLURAL)
 # What holds accelerators goes first; policies and the revision's record go when its pods are gone.
 _WORKLOADS = frozenset({"RayCluster", "Deployment", "Service", "PodDisruptionBudget"})
-_UNREVISIONED_KINDS_OF_CHANGE = frozenset({"Service", "PodDisruptionBudget"})
-# No object has this version now, so an apply with it makes what is missing and is a 409 for what exists (ADR 5).
-_NEVER_A_VERSION = "1"
 _FOREIGN_PAUSE = 10.0  # foreign objects are not watched; their going is found by looking
 _ORPHAN = "orphan"  # the garbage collector's finalizer of `kubectl delete --cascade=orphan`
-
-
-@dataclass(slots=True)
-class _Act:
-    """What one look did, as it does it."""
-
-    foreign: list[str] = field(default_factory=list)
-    refused: list[str] = field(default_factory=list)
-    stories: list[Story] = field(default_factory=list)
-    remembered: bool = False
-    namespace_ends: bool = False
 
 
 @dataclass(slots=True)
@@ -64,7 +47,16 @@ class Reconciler:
     settings: Settings
     instance: str
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    _omni: OmniWriter = field(init=False)
+    _children: ChildWriter = field(init=False)
+    _memory: NodeMemory = field(init=False)
     _written: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Makes the writers."""
+        self._omni = OmniWriter(kube=self.kube, cache=self.cache, instance=self.instance, now=self.now)
+        self._children = ChildWriter(kube=self.kube, cache=self.cache, omni=self._omni)
+        self._memory = NodeMemory(kube=self.kube)
 
     async def look(self, key: str) -> float | None:
         """One look at one OmniDeployment.
@@ -87,7 +79,7 @@ class Reconciler:
             inventory=lambda: self.cache.inventory(without=key),
             pod_security=self.cache.pod_security(omni.namespace),
         )
-        act = _Act()
+        act = Act()
         outcome = await self._make_real(observed, decision, act)
         again = await self._report(observed, outcome, act)
         if act.refused:
@@ -96,7 +88,7 @@ class Reconciler:
             return min(again or _FOREIGN_PAUSE, _FOREIGN_PAUSE)
         return again
 
-    async def _make_real(self, observed: Observed, decision: Decision, act: _Act) -> Outcome:
+    async def _make_real(self, observed: Observed, decision: Decision, act: Act) -> Outcome:
         wanted, replicas = decision.wanted, decision.replicas
         keep = wanted.revision.name if wanted else ""
         retiring = await self._retire(observed, {r for r in _revisions(observed) if r != keep}, act)
@@ -107,11 +99,11 @@ class Reconciler:
                 desired = {node_folder(observed.owner, keep, replica) for replica in range(replicas)}
             if not retiring or keep in observed.known:
                 if shared and replicas and not observed.has_finalizer:
-                    await self._set_finalizer(observed, present=True)
+                    await self._omni.finalizer(observed, present=True)
                 await self._apply_children(observed, decision, wanted, act)
-        folders = await self._sweep(observed, desired, act)
+        folders = await self._memory.sweep(observed, desired, act)
         if wanted is not None and not desired and not folders and not retiring and observed.has_finalizer:
-            await self._set_finalizer(observed, present=False)
+            await self._omni.finalizer(observed, present=False)
         return Outcome(
             accepted=decision.accepted,
             planned=decision.planned,
@@ -123,79 +115,55 @@ class Reconciler:
             refused=tuple(act.refused),
         )
 
-    async def _apply_children(self, observed: Observed, decision: Decision, wanted: Known, act: _Act) -> None:
+    async def _apply_children(self, observed: Observed, decision: Decision, wanted: Known, act: Act) -> None:
         service = (decision.spec or wanted.revision.spec).serving.service
         intents = render(observed.owner, wanted.revision, replicas=decision.replicas, service=service)
         config, *rest = intents
-        await self._ensure(observed, config, act)  # the record of the plan exists before anything that was made from it
+        await self._children.ensure(
+            observed, config, act
+        )  # the record of the plan exists before anything that was made from it
         if act.foreign or act.refused:
             return
-        await asyncio.gather(*(self._ensure(observed, intent, act) for intent in rest))
+        stale = await self._end_stale_servers(observed, wanted, act)
+        servers = [i for i in rest if i["kind"] == "Deployment" and i["metadata"]["name"] not in stale]
+        others = [i for i in rest if i["kind"] != "Deployment"]
+        await asyncio.gather(*(self._children.ensure(observed, intent, act) for intent in others))
+        await asyncio.gather(
+            *(self._children.ensure(observed, intent, act) for intent in servers)
+        )  # younger than what they join
         names_wanted = {(intent["kind"], intent["metadata"]["name"]) for intent in intents}
         for child in observed.children.values():
             mine = child.labels.get(REVISION) == wanted.revision.name and child.owner_uid == observed.owner.uid
             if mine and (child.kind, child.name) not in names_wanted and not child.deleting:
-                await self._delete_child(observed, child, act)
+                await self._children.delete(observed, child, act)
 
-    async def _ensure(self, observed: Observed, intent: dict[str, Any], act: _Act) -> None:
-        """One child as intended; never touches what is not ours."""
-        kind, name = intent["kind"], intent["metadata"]["name"]
-        live = observed.children.get((kind, name))
-        where = f"{kind} {name}"
-        try:
-            if live is None:
-                await self._make(observed, intent, where, act)
-                return
-            if live.owner_uid != observed.owner.uid:
-                act.foreign.append(where)
-                return
-            if live.deleting:
-                return  # its going is an event that brings us back
-            if kind == "ConfigMap":
-                intent = {key: value for key, value in intent.items() if key not in {"data", "immutable"}}
-            path = first_difference(live.body, intent)
-            if path is not None:
-                reason = "Updated" if kind in _UNREVISIONED_KINDS_OF_CHANGE else "Repaired"
-                await self._apply(intent, force=True)
-                act.stories.append(Story(False, reason, f"{where}: {path} was not as wanted and has been set again"))
-        except ApiError as exc:
-            act.refused.append(f"{where}: {exc.message or exc}")
+    async def _end_stale_servers(self, observed: Observed, wanted: Known, act: Act) -> set[str]:
+        """Ends servers that joined a RayCluster which is no more: its successor does not know their raylet (Ray 2.53)."""
+        ended: set[str] = set()
+        if wanted.revision.plan.cluster_ref:
+            return ended
+        for (kind, name), server in observed.children.items():
+            replica = server.labels.get(REPLICA, "")
+            ours = server.owner_uid == observed.owner.uid and server.labels.get(REVISION) == wanted.revision.name
+            if kind != "Deployment" or not replica or not ours:
+                continue
+            cluster = names.ray_cluster(observed.owner, wanted.revision.name, int(replica))
+            joined = observed.children.get(("RayCluster", cluster))
+            if joined is not None and joined.created <= server.created:
+                continue
+            ended.add(name)
+            if not server.deleting:
+                await self._children.delete(observed, server, act)
+                act.stories.append(
+                    Story(False, "Repaired", f"Deployment {name}: made again, since its Ray cluster is a new one")
+                )
+        return ended
 
-    async def _make(self, observed: Observed, intent: dict[str, Any], where: str, act: _Act) -> None:
-        """A child that the cache does not know: only if it does not exist, so that an object of somebody else's stays as it is."""
-        resource = BY_KIND[intent["kind"]]
-        was_ready = any(
-            c["type"] == "Ready" and c["status"] == "True" for c in observed.omni.status.get("conditions") or ()
-        )
-        try:
-            if resource.kind == "ConfigMap":  # later applies have no data, and would remove what an earlier one owns
-                self.cache.children["ConfigMap"].learn(await self.kube.create(resource, intent))
-            else:
-                new = {**intent, "metadata": {**intent["metadata"], "resourceVersion": _NEVER_A_VERSION}}
-                await self._apply(new, force=False)
-        except ApiError as exc:
-            if not exc.conflict:
-                raise
-            meta = intent["metadata"]
-            found = await self.kube.get(resource, meta["namespace"], meta["name"])
-            if found is None:
-                raise
-            theirs = objects.child(resource.kind, found)
-            if theirs.owner_uid != observed.owner.uid:
-                act.foreign.append(where)
-                return
-            if resource.kind != "ConfigMap":
-                await self._apply(intent, force=True)
-        if was_ready:
-            act.stories.append(Story(False, "Repaired", f"{where} was gone and has been made again"))
+    async def _retire(self, observed: Observed, revisions: set[str], act: Act) -> set[str]:
+        """Removes revisions; returns those that are not gone yet.
 
-    async def _apply(self, intent: dict[str, Any], *, force: bool) -> None:
-        resource = BY_KIND[intent["kind"]]
-        answer = await self.kube.apply(resource, intent, force=force)
-        self.cache.children[resource.kind].learn(answer)
-
-    async def _retire(self, observed: Observed, revisions: set[str], act: _Act) -> set[str]:
-        """Removes revisions; returns those that are not gone yet."""
+        Servers first: one whose Ray cluster goes at the same time takes over a minute to end, otherwise eight seconds (0.16, run).
+        """
         left = set()
         for revision in sorted(revisions):
             mine = [
@@ -204,73 +172,21 @@ class Reconciler:
                 if c.labels.get(REVISION) == revision and c.owner_uid == observed.owner.uid
             ]
             workloads = [c for c in mine if c.kind in _WORKLOADS]
+            pods = [p for p in observed.live_pods() if p.revision == revision]
+            serving = any(p.labels.get(COMPONENT) == Component.SERVING for p in pods)
             for child in workloads:
-                if not child.deleting:
-                    await self._delete_child(observed, child, act)
-            busy = workloads or any(p.revision == revision for p in observed.live_pods())
+                is_server = child.labels.get(COMPONENT) == Component.SERVING
+                if not child.deleting and (is_server or not serving):
+                    await self._children.delete(observed, child, act)
             prefix = node_folder(observed.owner, revision, 0).rsplit("-", 1)[0]
-            if busy or any(
-                folder.startswith(prefix) for _, folder in observed.folders() if not self._swept(observed, _, folder)
-            ):
+            dirty = any(f.startswith(prefix) and not swept(observed, node=n, folder=f) for n, f in observed.folders())
+            if workloads or pods or dirty:
                 left.add(revision)
                 continue
             for child in mine:
                 if not child.deleting:
-                    await self._delete_child(observed, child, act)
+                    await self._children.delete(observed, child, act)
         return left
-
-    async def _delete_child(self, observed: Observed, child: Child, act: _Act) -> None:
-        if not act.remembered:
-            await self._remember_folders(observed)
-            act.remembered = True
-        resource = BY_KIND[child.kind]
-        if not await self.kube.delete(resource, child.namespace, child.name, uid=child.uid):
-            self.cache.children[child.kind].drop(child.namespace, child.name)
-
-    @staticmethod
-    def _swept(observed: Observed, node: str, folder: str) -> bool:
-        name = sweeper.name_for(observed.owner, node=node, folder=folder)
-        return any(p.name == name and p.phase == "Succeeded" for p in observed.pods)
-
-    async def _sweep(self, observed: Observed, desired: Iterable[str], act: _Act) -> frozenset[tuple[str, str]]:
-        """Sweeps folders that nobody wants or uses any more; returns those that must still be remembered."""
-        wanted, left, needed = set(desired), set(), set()
-        pods = {p.name: p for p in observed.pods if p.labels.get(COMPONENT) == Component.SWEEPER}
-        for node, folder in sorted(observed.folders()):
-            name = sweeper.name_for(observed.owner, node=node, folder=folder)
-            pod = pods.get(name)
-            if folder in wanted or observed.users_of(folder):
-                left.add((node, folder))
-            elif pod is None:
-                left.add((node, folder))
-                needed.add(name)
-                await self._start_sweeper(observed, node=node, folder=folder, act=act)
-            elif pod.phase == "Succeeded":
-                needed.add(name) if observed.omni.deleting else None
-            elif pod.phase == "Failed" and not pod.deleting:
-                left.add((node, folder))
-                await self.kube.delete(POD, pod.namespace, pod.name)
-            else:
-                left.add((node, folder))
-                needed.add(name)
-        for name, pod in pods.items():
-            if name not in needed and pod.phase == "Succeeded" and not pod.deleting:
-                await self.kube.delete(POD, pod.namespace, pod.name)
-        return frozenset(left)
-
-    async def _start_sweeper(self, observed: Observed, *, node: str, folder: str, act: _Act) -> None:
-        revision = folder.split("-")[1]
-        known = observed.known.get(revision)
-        # Whoever deletes in the foreground (kubectl's --cascade) has the record of the revision deleted before the sweep.
-        engine = known.revision.spec.engine if known else EngineSpec.model_validate(observed.omni.spec["engine"])
-        pod = sweeper.build(observed.owner, engine, revision=revision, node=node, folder=folder)
-        try:
-            await self.kube.create(POD, pod)
-        except ApiError as exc:
-            if exc.namespace_ends:
-                act.namespace_ends = True
-            elif not exc.conflict:
-                act.refused.append(f"sweeper for {folder} on {node}: {exc.message}")
 
     async def _delete(self, observed: Observed) -> float | None:
         """Ends everything, sweeps node memory, then lets the OmniDeployment go.
@@ -280,82 +196,40 @@ class Reconciler:
         if not observed.has_finalizer:
             return None
         if _ORPHAN in observed.omni.finalizers:  # the pods live on, and use their memory
-            await self._set_finalizer(observed, present=False)
+            await self._omni.finalizer(observed, present=False)
             return None
-        act = _Act()
+        act = Act()
         retiring = await self._retire(observed, _revisions(observed), act)
-        folders = await self._sweep(observed, (), act)
+        folders = await self._memory.sweep(observed, (), act)
         if act.namespace_ends and not observed.live_pods():
             left = ", ".join(f"{node}:{NODE_SHM_PARENT}/{folder}" for node, folder in sorted(folders))
-            _log.warning("%s: its namespace is being deleted, so no pod can remove shared memory: %s", observed.omni.key, left)
+            _log.warning(
+                "%s: its namespace is being deleted, so no pod can remove shared memory: %s", observed.omni.key, left
+            )
             folders, retiring = frozenset(), set()
         if not folders and not retiring:
-            await self._set_finalizer(observed, present=False)
+            await self._omni.finalizer(observed, present=False)
         if act.refused:
             raise ApiError(422, "ChildRefused", "; ".join(act.refused))
         return None
 
-    async def _remember_folders(self, observed: Observed) -> None:
-        """Records in status which nodes hold shared memory, before the pods that tell it go."""
-        recorded = {(str(m["node"]), str(m["revision"])) for m in observed.omni.status.get("nodeMemory") or ()}
-        if new := observed.folders() - recorded:
-            entries = [{"node": node, "revision": folder} for node, folder in sorted(recorded | new)]
-            await self._write_status(observed.omni, {**observed.omni.status, "nodeMemory": entries})
-
-    async def _report(self, observed: Observed, outcome: Outcome, act: _Act) -> float | None:
+    async def _report(self, observed: Observed, outcome: Outcome, act: Act) -> float | None:
         status, again = make_status(observed, outcome, now=self.now())
         before = observed.omni.status
         for story in act.stories:
-            await self._tell(observed.omni, story)
+            await self._omni.tell(observed.omni, story)
         if status != before:
             key, moment = observed.omni.key, time.monotonic()
             pause = self.settings.status_pause_seconds - (moment - self._written.get(key, -1e9))
             if pause > 0 and not _matters(before, status):
                 return min(pause, again or pause)
-            if not await self._write_status(observed.omni, status):
+            if not await self._omni.status(observed.omni, status):
                 return None
             self._written[key] = moment
         text = summary(outcome.active.revision.plan) if outcome.active else None
         for story in from_conditions(before, status, summary=text):
-            await self._tell(observed.omni, story)
+            await self._omni.tell(observed.omni, story)
         return again
-
-    async def _write_status(self, omni: Omni, status: dict[str, Any]) -> bool:
-        body = {
-            "apiVersion": API_VERSION,
-            "kind": KIND,
-            "metadata": {"name": omni.name, "namespace": omni.namespace, "uid": omni.uid},
-            "status": status,
-        }
-        return await self._write_omni(omni, body, subresource="status")
-
-    async def _set_finalizer(self, observed: Observed, *, present: bool) -> None:
-        omni = observed.omni
-        meta: dict[str, Any] = {"name": omni.name, "namespace": omni.namespace, "uid": omni.uid}
-        if present:
-            meta["finalizers"] = [FINALIZER]
-        await self._write_omni(omni, {"apiVersion": API_VERSION, "kind": KIND, "metadata": meta}, subresource=None)
-
-    async def _write_omni(self, omni: Omni, body: dict[str, Any], *, subresource: str | None) -> bool:
-        """Writes to the OmniDeployment that was looked at; False (and forgets it) when it is gone or another has its name."""
-        try:
-            answer = await self.kube.apply(OMNI, body, force=True, subresource=subresource)
-        except ApiError as exc:
-            if exc.not_found or exc.conflict:
-                known = self.cache.omnis.get(omni.key)
-                if known is not None and known.uid == omni.uid:
-                    del self.cache.omnis[omni.key]
-                return False
-            raise
-        self.cache.learn(objects.omni(answer))
-        return True
-
-    async def _tell(self, omni: Omni, story: Story) -> None:
-        try:
-            await self.kube.create(EVENT, event_object(omni, story, now=self.now(), instance=self.instance))
-        except ApiError as exc:
-            if not exc.conflict:
-                _log.warning("event %s of %s was refused: %s", story.reason, omni.key, exc)
 
 
 def _revisions(observed: Observed) -> set[str]:

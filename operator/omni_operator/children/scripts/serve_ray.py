@@ -192,7 +192,10 @@ def main(argv: list[str]) -> int:
         join(args.ray_address, args.object_store_bytes, deadline)
     except GiveUpError as exc:
         say(f"{exc.code}: {exc}")
-        Path(TERMINATION_LOG).write_text(f"{exc.code}: {exc}"[:MESSAGE_BYTES])
+        text = f"{exc.code}: {exc}".encode()[
+            :MESSAGE_BYTES
+        ]  # of a longer file the kubelet keeps the end, without the code
+        Path(TERMINATION_LOG).write_text(text.decode(errors="ignore"), encoding="utf-8")
         return 1
     say(f"joined {args.ray_address} ({session}); starting: {' '.join(args.engine)}")
     return become(args.engine)

@@ -1,0 +1,26 @@
+"""What one look did, as it does it: material for status and events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from omni_operator.controller.events import Story
+
+
+@dataclass(slots=True)
+class Act:
+    """The notes of one look.
+
+    Attributes:
+        foreign: Objects in the way that are not ours.
+        refused: What the API server refused, in its words.
+        stories: What was done and is worth telling.
+        remembered: Whether status names every node whose memory is used; nothing may be deleted before.
+        namespace_ends: Whether the namespace is being deleted, so that nothing can be made in it.
+    """
+
+    foreign: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    stories: list[Story] = field(default_factory=list)
+    remembered: bool = False
+    namespace_ends: bool = False

@@ -1,0 +1,96 @@
+"""Writes children: as intended, only when they differ, and never what is not ours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from omni_operator.controller import objects
+from omni_operator.controller.act import Act
+from omni_operator.controller.cache import Cache
+from omni_operator.controller.drift import first_difference
+from omni_operator.controller.events import Story
+from omni_operator.controller.objects import Child
+from omni_operator.controller.observed import Observed
+from omni_operator.controller.omni_writer import OmniWriter
+from omni_operator.kube.client import ApiError, Kube
+from omni_operator.kube.kinds import BY_KIND
+
+_UNREVISIONED_KINDS_OF_CHANGE = frozenset({"Service", "PodDisruptionBudget"})
+# No object has this version now, so an apply with it makes what is missing and is a 409 for what exists (ADR 5).
+_NEVER_A_VERSION = "1"
+
+
+@dataclass(slots=True)
+class ChildWriter:
+    """The only writer of children."""
+
+    kube: Kube
+    cache: Cache
+    omni: OmniWriter
+
+    async def ensure(self, observed: Observed, intent: dict[str, Any], act: Act) -> None:
+        """One child as intended; never touches what is not ours."""
+        kind, name = intent["kind"], intent["metadata"]["name"]
+        live = observed.children.get((kind, name))
+        where = f"{kind} {name}"
+        try:
+            if live is None:
+                await self._make(observed, intent, where, act)
+                return
+            if live.owner_uid != observed.owner.uid:
+                act.foreign.append(where)
+                return
+            if live.deleting:
+                return  # its going is an event that brings us back
+            if kind == "ConfigMap":
+                intent = {key: value for key, value in intent.items() if key not in {"data", "immutable"}}
+            path = first_difference(live.body, intent)
+            if path is not None:
+                reason = "Updated" if kind in _UNREVISIONED_KINDS_OF_CHANGE else "Repaired"
+                await self._apply(intent, force=True)
+                act.stories.append(Story(False, reason, f"{where}: {path} was not as wanted and has been set again"))
+        except ApiError as exc:
+            act.refused.append(f"{where}: {exc.message or exc}")
+
+    async def delete(self, observed: Observed, child: Child, act: Act) -> None:
+        """Deletes a child, after status has what its going would make us forget."""
+        if not act.remembered:
+            await self.omni.remember_folders(observed)
+            act.remembered = True
+        resource = BY_KIND[child.kind]
+        if not await self.kube.delete(resource, child.namespace, child.name, uid=child.uid):
+            self.cache.children[child.kind].drop(child.namespace, child.name)
+
+    async def _make(self, observed: Observed, intent: dict[str, Any], where: str, act: Act) -> None:
+        """A child that the cache does not know: only if it does not exist, so that an object of somebody else's stays as it is."""
+        resource = BY_KIND[intent["kind"]]
+        was_ready = any(
+            c["type"] == "Ready" and c["status"] == "True" for c in observed.omni.status.get("conditions") or ()
+        )
+        try:
+            if resource.kind == "ConfigMap":  # later applies have no data, and would remove what an earlier one owns
+                self.cache.children["ConfigMap"].learn(await self.kube.create(resource, intent))
+            else:
+                new = {**intent, "metadata": {**intent["metadata"], "resourceVersion": _NEVER_A_VERSION}}
+                await self._apply(new, force=False)
+        except ApiError as exc:
+            if not exc.conflict:
+                raise
+            meta = intent["metadata"]
+            found = await self.kube.get(resource, meta["namespace"], meta["name"])
+            if found is None:
+                raise
+            theirs = objects.child(resource.kind, found)
+            if theirs.owner_uid != observed.owner.uid:
+                act.foreign.append(where)
+                return
+            if resource.kind != "ConfigMap":
+                await self._apply(intent, force=True)
+        if was_ready:
+            act.stories.append(Story(False, "Repaired", f"{where} was gone and has been made again"))
+
+    async def _apply(self, intent: dict[str, Any], *, force: bool) -> None:
+        resource = BY_KIND[intent["kind"]]
+        answer = await self.kube.apply(resource, intent, force=force)
+        self.cache.children[resource.kind].learn(answer)

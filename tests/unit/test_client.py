@@ -1,0 +1,176 @@
+"""The client: what it sends, what it tries again, and what it must not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import pytest
+
+from omni_operator.kube.client import ApiError, Kube
+from omni_operator.kube.kinds import BY_KIND, DEPLOYMENT, EVENT, NODE, POD, RAY_CLUSTER, Resource
+from tests.unit.fake_api import FakeApi, thing
+
+OBJECT = {"metadata": {"namespace": "ns", "name": "a"}, "spec": {"replicas": 1}}
+
+
+@dataclass
+class Server:
+    api: FakeApi
+    kube: Kube
+    pauses: list[float]
+
+
+@pytest.fixture
+async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    async with FakeApi() as api, api.client() as kube:
+        monkeypatch.setattr("omni_operator.kube.client.asyncio", _Asyncio(sleep))
+        yield Server(api, kube, pauses)
+
+
+class _Asyncio:
+    """asyncio, with a sleep that takes no time."""
+
+    def __init__(self, sleep: Any) -> None:
+        self.sleep = sleep
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(asyncio, name)
+
+
+@pytest.mark.parametrize(
+    ("resource", "path"),
+    [
+        (POD, "/api/v1/namespaces/ns/pods/a"),
+        (NODE, "/api/v1/nodes/a"),
+        (DEPLOYMENT, "/apis/apps/v1/namespaces/ns/deployments/a"),
+        (EVENT, "/apis/events.k8s.io/v1/namespaces/ns/events/a"),
+        (RAY_CLUSTER, "/apis/ray.io/v1/namespaces/ns/rayclusters/a"),
+    ],
+)
+def test_paths(resource: Resource, path: str) -> None:
+    assert resource.path("ns", "a") == path
+    assert resource.path("ns", "a", "status") == f"{path}/status"
+    assert resource.path() == path.replace("/namespaces/ns", "").removesuffix("/a")
+
+
+def test_every_child_kind_can_be_found_by_its_name() -> None:
+    assert set(BY_KIND) == {
+        "ConfigMap", "Service", "Deployment", "NetworkPolicy", "PodDisruptionBudget", "RayCluster", "Pod",
+    }  # fmt: skip
+
+
+async def test_apply_owns_what_it_sends_and_is_strict(server: Server) -> None:
+    await server.kube.apply(DEPLOYMENT, OBJECT, force=False)
+    await server.kube.apply(DEPLOYMENT, OBJECT, force=True, subresource="status")
+    (first, path, query), (_, status_path, forced) = server.api.seen
+    assert first == "PATCH"
+    assert path == "/apis/apps/v1/namespaces/ns/deployments/a"
+    assert query == {"fieldManager": "test", "fieldValidation": "Strict"}
+    assert status_path.endswith("/a/status")
+    assert forced["force"] == "true"
+    assert server.api.bodies == [OBJECT, OBJECT]
+
+
+async def test_too_many_requests_waits_as_long_as_the_server_says(server: Server) -> None:
+    server.api.refuse(429, headers={"Retry-After": "7"})
+    await server.kube.create(POD, OBJECT)
+    assert server.pauses == [7.0]
+    assert server.kube.requests["POST", "Pod"] == 2
+
+
+@pytest.mark.parametrize("value", ["Wed, 21 Oct 2026 07:28:00 GMT", "", "-5", "soon"])
+async def test_a_retry_after_that_is_no_number_is_a_short_pause(server: Server, value: str) -> None:
+    server.api.refuse(429, headers={"Retry-After": value})
+    await server.kube.get(POD, "ns", "a")
+    assert 0 < server.pauses[0] < 1
+
+
+async def test_a_long_retry_after_does_not_block_a_worker_for_an_hour(server: Server) -> None:
+    server.api.refuse(503, headers={"Retry-After": "3600"})
+    await server.kube.get(POD, "ns", "a")
+    assert server.pauses == [30.0]
+
+
+@pytest.mark.parametrize("code", [429, 500, 502, 503, 504])
+async def test_what_may_be_repeated_is_repeated_five_times(server: Server, code: int) -> None:
+    server.api.refuse(*[code] * 5)
+    with pytest.raises(ApiError) as found:
+        await server.kube.apply(DEPLOYMENT, OBJECT, force=True)
+    assert found.value.status == code
+    assert len(server.api.seen) == 5
+    assert len(server.pauses) == 4
+    assert all(early < late for early, late in zip(server.pauses, server.pauses[2:], strict=False))
+
+
+@pytest.mark.parametrize("code", [500, 502, 503, 504])
+async def test_a_post_that_may_have_been_done_is_not_repeated(server: Server, code: int) -> None:
+    server.api.refuse(code)
+    with pytest.raises(ApiError):
+        await server.kube.create(POD, OBJECT)
+    assert len(server.api.seen) == 1
+
+
+async def test_a_broken_connection_is_tried_again_but_not_for_a_post(server: Server) -> None:
+    server.api.fail.append((0, {}, b""))
+    await server.kube.apply(DEPLOYMENT, OBJECT, force=True)
+    assert len(server.pauses) == 1
+    server.api.fail.append((0, {}, b""))
+    with pytest.raises(aiohttp.ClientConnectionError):
+        await server.kube.create(POD, OBJECT)
+    assert [method for method, _, _ in server.api.seen] == ["PATCH", "PATCH", "POST"]
+
+
+@pytest.mark.parametrize(
+    ("code", "conflict", "not_found", "gone"),
+    [(409, True, False, False), (404, False, True, False), (410, False, False, True), (422, False, False, False)],
+)
+async def test_refusals_are_final_and_tell_what_they_are(
+    server: Server, code: int, conflict: bool, not_found: bool, gone: bool
+) -> None:
+    server.api.refuse(code, reason="Reason")
+    with pytest.raises(ApiError, match="Reason") as found:
+        await server.kube.apply(DEPLOYMENT, OBJECT, force=False)
+    assert (found.value.conflict, found.value.not_found, found.value.gone) == (conflict, not_found, gone)
+    assert server.pauses == []
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b"null", b"", b"\xff"])
+async def test_an_error_that_is_no_status_keeps_its_text(server: Server, body: bytes) -> None:
+    server.api.fail.append((403, {}, body))
+    with pytest.raises(ApiError) as found:
+        await server.kube.get(POD, "ns", "a")
+    assert found.value.status == 403
+
+
+async def test_get_of_nothing_is_none(server: Server) -> None:
+    server.api.refuse(404)
+    assert await server.kube.get(POD, "ns", "a") is None
+
+
+@pytest.mark.parametrize(("code", "done"), [(200, True), (404, False), (409, False)])
+async def test_delete_is_of_one_object_and_says_if_it_was_there(server: Server, code: int, done: bool) -> None:
+    if code != 200:
+        server.api.refuse(code)
+    assert await server.kube.delete(POD, "ns", "a", uid="u") is done
+    assert server.api.bodies == [{"propagationPolicy": "Background", "preconditions": {"uid": "u"}}]
+
+
+async def test_delete_in_the_foreground_waits_for_what_it_owns(server: Server) -> None:
+    await server.kube.delete(POD, "ns", "a", foreground=True)
+    assert server.api.bodies == [{"propagationPolicy": "Foreground"}]
+
+
+async def test_requests_are_counted_by_verb_and_kind(server: Server) -> None:
+    server.api.objects = {"a": thing("a", 1)}
+    await server.kube.list_page(POD, query={})
+    await server.kube.get(POD, "ns", "a")
+    assert server.kube.requests == {("LIST", "Pod"): 1, ("GET", "Pod"): 1}

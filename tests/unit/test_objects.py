@@ -1,0 +1,132 @@
+"""What is kept of pods, children and namespaces, from JSON as the API server sends it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from omni_operator.controller import objects
+from omni_operator.controller.objects import Pod
+from omni_operator.planning.model import PodSecurity
+
+OURS = {"omni.vllm.ai/name": "omni", "omni.vllm.ai/revision": "r", "omni.vllm.ai/replica": "0"}
+
+
+def pod(*, labels: dict[str, str] | None = None, spec: dict[str, Any] | None = None, **status: Any) -> Pod:
+    meta = {"namespace": "ns", "name": "p", "resourceVersion": "1", "labels": OURS if labels is None else labels}
+    return objects.pod({"metadata": meta, "spec": spec or {"nodeName": "a"}, "status": {"phase": "Running", **status}})
+
+
+def container(**parts: Any) -> dict[str, Any]:
+    return {"name": "server", **parts}
+
+
+def test_a_running_pod() -> None:
+    found = pod(conditions=[{"type": "Ready", "status": "True"}])
+    assert (found.node, found.ready, found.holds) == ("a", True, True)
+    assert (found.omni, found.revision, found.replica) == ("omni", "r", "0")
+    assert (found.trouble, found.last_words, found.unschedulable) == ("", "", "")
+
+
+@pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
+def test_an_ended_pod_holds_nothing(phase: str) -> None:
+    assert not pod(phase=phase).holds
+
+
+def test_of_strangers_only_what_they_hold_is_kept() -> None:
+    limits = {"resources": {"limits": {"nvidia.com/gpu": "2", "cpu": "1"}}}
+    found = pod(
+        labels={"app": "x"},
+        spec={"nodeName": "a", "containers": [limits]},
+        conditions=[{"type": "Ready", "status": "True"}],
+    )
+    assert found.requests == {"nvidia.com/gpu": 2}
+    assert found.labels == {}
+    assert not found.ready
+
+
+@pytest.mark.parametrize(
+    ("condition", "words"),
+    [
+        ({"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no room"}, "no room"),
+        ({"type": "PodScheduled", "status": "False", "reason": "SchedulingGated", "message": "queue"}, ""),
+        ({"type": "PodScheduled", "status": "True"}, ""),
+    ],
+)
+def test_what_the_scheduler_says(condition: dict[str, str], words: str) -> None:
+    assert pod(spec={}, conditions=[condition]).unschedulable == words
+
+
+@pytest.mark.parametrize(
+    ("state", "trouble"),
+    [
+        ({"waiting": {"reason": "ContainerCreating"}}, ""),
+        ({"waiting": {"reason": "PodInitializing"}}, ""),
+        (
+            {"waiting": {"reason": "ImagePullBackOff", "message": "not found"}},
+            "container server: ImagePullBackOff: not found",
+        ),
+        ({"waiting": {"reason": "CreateContainerConfigError"}}, "container server: CreateContainerConfigError"),
+        ({"running": {}}, ""),
+        ({}, ""),
+    ],
+)
+def test_what_the_kubelet_says(state: dict[str, Any], trouble: str) -> None:
+    assert pod(containerStatuses=[container(state=state)]).trouble == trouble
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        ({"lastState": {"terminated": {"exitCode": 1, "message": "RayUnreachable: no"}}}, "RayUnreachable: no"),
+        ({"lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}, "OOMKilled, exit code 137"),
+        (
+            {
+                "state": {"terminated": {"exitCode": 1, "message": "now"}},
+                "lastState": {"terminated": {"exitCode": 1, "message": "before"}},
+            },
+            "now",
+        ),
+        ({"lastState": {"terminated": {"exitCode": 0, "message": "fine"}}}, ""),
+    ],
+)
+def test_last_words(parts: dict[str, Any], words: str) -> None:
+    assert pod(containerStatuses=[container(**parts)]).last_words == words
+
+
+def test_an_init_container_can_be_the_cause() -> None:
+    waiting = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}}
+    ended = {"terminated": {"exitCode": 1, "message": "no head"}}
+    found = pod(initContainerStatuses=[{"name": "wait-gcs-ready", "state": waiting, "lastState": ended}])
+    assert found.trouble == "container wait-gcs-ready: CrashLoopBackOff: back-off"
+    assert found.last_words == "no head"
+
+
+def test_a_child_keeps_what_can_drift() -> None:
+    meta = {
+        "namespace": "ns", "name": "c", "uid": "u", "resourceVersion": "7", "labels": {"a": "b"}, "managedFields": [{}], "generation": 4,
+        "ownerReferences": [{"uid": "other"}, {"uid": "owner", "controller": True}],
+    }  # fmt: skip
+    found = objects.child("Service", {"kind": "Service", "metadata": meta, "spec": {"x": 1}, "status": {"y": 2}})
+    assert found.owner_uid == "owner"
+    assert found.status == {"y": 2}
+    assert found.body["spec"] == {"x": 1}
+    assert found.body["metadata"].keys() == {"namespace", "name", "labels", "ownerReferences"}
+    assert not found.deleting
+    assert objects.child("Service", {"metadata": {**meta, "deletionTimestamp": "now"}}).deleting
+
+
+@pytest.mark.parametrize(
+    ("labels", "level"),
+    [
+        ({"pod-security.kubernetes.io/enforce": "restricted"}, PodSecurity.RESTRICTED),
+        ({"pod-security.kubernetes.io/enforce": "baseline"}, PodSecurity.BASELINE),
+        ({"pod-security.kubernetes.io/enforce": "nonsense"}, PodSecurity.PRIVILEGED),
+        ({"pod-security.kubernetes.io/warn": "restricted"}, PodSecurity.PRIVILEGED),
+        ({}, PodSecurity.PRIVILEGED),
+    ],
+)
+def test_the_level_that_a_namespace_enforces(labels: dict[str, str], level: PodSecurity) -> None:
+    raw = {"metadata": {"name": "ns", "resourceVersion": "1", "labels": labels}}
+    assert objects.namespace(raw).pod_security is level

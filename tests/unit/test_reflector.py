@@ -1,0 +1,231 @@
+"""The reflector against a server that does everything a server may do to a watch."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from omni_operator.kube.kinds import Resource
+from omni_operator.kube.reflector import Reflector
+from tests.unit.fake_api import FakeApi, Watch, event, eventually, status, thing
+
+THINGS = Resource("Thing", "example.com/v1", "things")
+
+
+@dataclass(frozen=True)
+class Seen:
+    namespace: str
+    name: str
+    resource_version: str
+
+
+def decode(raw: dict[str, Any]) -> Seen:
+    meta = raw["metadata"]
+    return Seen(meta["namespace"], meta["name"], meta["resourceVersion"])
+
+
+class World:
+    def __init__(self, api: FakeApi, reflector: Reflector[Seen], changes: list[tuple[str | None, str | None]]) -> None:
+        self.api, self.reflector, self.changes = api, reflector, changes
+        self.task: asyncio.Task[None] | None = None
+
+    def names(self) -> set[str]:
+        return {it.name for it in self.reflector}
+
+    async def start(self) -> Watch:
+        self.task = asyncio.create_task(self.reflector.run())
+        return await self.next_watch()
+
+    async def next_watch(self) -> Watch:
+        return await asyncio.wait_for(self.api.watches.get(), 10)
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    changes: list[tuple[str | None, str | None]] = []
+
+    def changed(old: Seen | None, new: Seen | None) -> None:
+        changes.append((old and old.name + old.resource_version, new and new.name + new.resource_version))
+
+    async with FakeApi() as api, api.client() as kube:
+        it = World(
+            api, Reflector(kube=kube, resource=THINGS, decode=decode, changed=changed, label_selector="a=b"), changes
+        )
+        yield it
+        assert it.task is not None
+        assert not it.task.done(), "a reflector must not end"
+        it.task.cancel()
+        await asyncio.gather(it.task, return_exceptions=True)
+        while not api.watches.empty():
+            api.watches.get_nowait().close()
+
+
+@pytest.fixture(autouse=True)
+def _no_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("omni_operator.kube.reflector.random.random", lambda: 0.0)
+
+
+async def test_all_pages_are_listed_before_it_is_synced(world: World) -> None:
+    world.api.objects = {name: thing(name, 1) for name in "abcde"}
+    watch = await world.start()
+    assert world.reflector.synced.is_set()
+    assert world.names() == set("abcde")
+    assert [query.get("continue") for _, _, query in world.api.seen] == [None, "2", "4", None]
+    assert watch.query["resourceVersion"] == "10"
+    assert watch.query["allowWatchBookmarks"] == "true"
+    assert watch.query["labelSelector"] == world.api.seen[0][2]["labelSelector"] == "a=b"
+    watch.close()
+
+
+async def test_events_change_the_store(world: World) -> None:
+    world.api.objects = {"a": thing("a", 1)}
+    watch = await world.start()
+    watch.send(event("MODIFIED", thing("a", 11)), event("ADDED", thing("b", 12)), event("DELETED", thing("a", 13)))
+    await eventually(lambda: world.names() == {"b"})
+    assert world.changes == [(None, "a1"), ("a1", "a11"), (None, "b12"), ("a11", None)]
+    watch.close()
+
+
+async def test_a_line_in_two_pieces_is_one_event(world: World) -> None:
+    watch = await world.start()
+    line = event("ADDED", thing("a", 11))
+    watch.send(line[:20])
+    await asyncio.sleep(0.05)
+    watch.send(line[20:] + event("ADDED", thing("b", 12))[:-1])
+    await eventually(lambda: world.names() == {"a"})
+    watch.send(b"\n\n")
+    await eventually(lambda: world.names() == {"a", "b"})
+    watch.close()
+
+
+async def test_a_watch_that_ends_goes_on_where_it_was_without_a_list(world: World) -> None:
+    watch = await world.start()
+    watch.send(event("ADDED", thing("a", 11)), event("BOOKMARK", {"metadata": {"resourceVersion": "40"}}))
+    watch.close()
+    again = await world.next_watch()
+    assert again.query["resourceVersion"] == "40"
+    assert world.names() == {"a"}
+    assert world.api.lists() == 1
+    again.close()
+
+
+async def test_a_cut_stream_goes_on_where_it_was(world: World) -> None:
+    watch = await world.start()
+    watch.send(event("ADDED", thing("a", 11)), event("ADDED", thing("b", 12))[:30])
+    await eventually(lambda: world.names() == {"a"})
+    watch.close()  # with half a line in the air
+    again = await world.next_watch()
+    assert again.query["resourceVersion"] == "11"
+    assert world.api.lists() == 1
+    again.close()
+
+
+@pytest.mark.parametrize("how", ["event", "answer"])
+async def test_410_lists_anew_and_sweeps_what_vanished(world: World, how: str) -> None:
+    world.api.objects = {name: thing(name, 1) for name in "abc"}
+    watch = await world.start()
+    world.api.objects, world.api.version = {"b": thing("b", 1), "c": thing("c", 30), "d": thing("d", 31)}, 50
+    if how == "event":
+        watch.send(event("ERROR", status(410, "Expired", "too old")))
+    else:
+        world.api.refuse(410, reason="Expired")
+        watch.close()
+    again = await world.next_watch()
+    assert again.query["resourceVersion"] == "50"
+    assert world.names() == set("bcd")
+    assert world.changes[3:] == [("c1", "c30"), (None, "d31"), ("a1", None)]
+    again.close()
+
+
+async def test_endless_410_is_not_an_endless_storm(world: World) -> None:
+    watch = await world.start()
+    world.api.refuse(*[410] * 500)
+    watch.close()
+    await asyncio.sleep(0.5)
+    assert 2 < len(world.api.seen) < 12
+    world.api.fail.clear()
+    (await world.next_watch()).close()
+
+
+BAD = {
+    "torn line": b'{"type": "ADDED", "object": {"meta\n',
+    "no json": b"<html>502 Bad Gateway</html>\n",
+    "a list": b"[]\n",
+    "null": b"null\n",
+    "no object": b'{"type": "ADDED"}\n',
+    "an error without a status": b'{"type": "ERROR", "object": null}\n',
+    "an object without metadata": event("ADDED", {"metadata": None}),
+    "an error in words": event("ERROR", status(500, "Internal", "etcd")),
+}
+
+
+@pytest.mark.parametrize("line", BAD.values(), ids=BAD)
+async def test_what_cannot_be_read_leads_to_a_list(world: World, line: bytes) -> None:
+    watch = await world.start()
+    world.api.objects = {"a": thing("a", 20)}
+    watch.send(event("ADDED", thing("b", 11)), line)
+    (await world.next_watch()).close()
+    assert world.names() == {"a"}
+    assert world.api.lists() == 2
+
+
+async def test_an_outage_at_the_start_is_survived(world: World) -> None:
+    world.api.objects = {"a": thing("a", 1)}
+    world.api.refuse(500, 503, reason="Internal")
+    world.api.fail.append((0, {}, b""))
+    world.api.fail.append((200, {}, b"not json"))
+    watch = await world.start()
+    assert world.names() == {"a"}
+    watch.close()
+
+
+async def test_a_refused_watch_is_tried_again(world: World) -> None:
+    watch = await world.start()
+    world.api.refuse(500, 403, 429)
+    watch.close()
+    (await world.next_watch()).close()
+    assert not world.api.fail
+
+
+async def test_a_kind_that_is_not_installed_counts_as_empty_until_it_is(world: World) -> None:
+    world.api.refuse(404, reason="NotFound")
+    world.task = asyncio.create_task(world.reflector.run())
+    await asyncio.wait_for(world.reflector.synced.wait(), 5)
+    assert world.reflector.missing
+    watch = await world.next_watch()
+    assert not world.reflector.missing
+    watch.close()
+
+
+async def test_a_cut_now_and_then_does_not_add_up(world: World) -> None:
+    """A load balancer that cuts every stream after a while must not make the cache older and older."""
+    watch = await world.start()
+    for number in range(12):
+        watch.send(event("ADDED", thing("a", 100 + number)), b"cut\n")
+        async with asyncio.timeout(2):  # twelve failures in a row would wait half a minute
+            watch = await world.next_watch()
+    watch.close()
+
+
+async def test_an_own_write_is_known_at_once_and_older_news_do_not_undo_it(world: World) -> None:
+    watch = await world.start()
+    world.reflector.learn(thing("a", 20))
+    watch.send(event("ADDED", thing("a", 15)), event("MODIFIED", thing("a", 20)), event("ADDED", thing("b", 21)))
+    await eventually(lambda: world.names() == {"a", "b"})
+    assert world.changes == [(None, "a20"), (None, "b21")]
+    world.reflector.drop("ns", "a")
+    world.reflector.drop("ns", "unknown")
+    assert world.names() == {"b"}
+    watch.close()
+
+
+async def test_lists_ask_for_pages(world: World) -> None:
+    watch = await world.start()
+    assert int(world.api.seen[0][2]["limit"]) > 0
+    assert json.loads(watch.query["timeoutSeconds"]) > 60
+    watch.close()

@@ -1,0 +1,188 @@
+"""The launcher as a process: it becomes the engine, or says why it cannot where the operator reads it."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.unit.fake_ray import LAUNCHER, FakeRay, nodes_answer, ray_node
+
+# As Ray 2.53.0 writes it to stderr (run); the lines above it are its logger's, coloured even without a terminal.
+MISMATCH = """\x1b[36m2026-11-24 16:01:02,003\x1b[39m INFO scripts.py:1100 -- Local node IP: 192.0.2.2
+Traceback (most recent call last):
+  File "/opt/venv/bin/ray", line 8, in <module>
+    sys.exit(main())
+RuntimeError: Version mismatch: The cluster was started with:
+    Ray: 2.53.0
+    Python: 3.11.2
+This process on node 192.0.2.2 was started with:
+    Ray: 2.52.1
+    Python: 3.12.4
+
+"""
+WRONG_TOKEN = (
+    "ray.exceptions.AuthenticationError: RPC error: InvalidAuthToken: Authentication token is missing or incorrect. "
+    "Note: RAY_AUTH_MODE is currently 'disabled' (not 'token').\n"
+)
+
+
+@pytest.fixture
+def ray(tmp_path: Path) -> Iterator[FakeRay]:
+    fake = FakeRay(tmp_path)
+    yield fake
+    fake.close()
+
+
+def test_it_becomes_the_engine(ray: FakeRay) -> None:
+    """Same process, so signals and exit codes are the engine's."""
+    with subprocess.Popen(ray.command(fast=False), env=ray.environment(), stdout=subprocess.PIPE, text=True) as process:
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 7
+    assert ray.read("engine") == f"{process.pid} serve --omni\n"
+    assert ray.calls == [
+        f"start --address={ray.gcs_address} --num-cpus=0 --num-gpus=0 --object-store-memory=1000 --disable-usage-stats"
+    ]
+    assert ray.last_words == ""
+    assert "omni: Ray has 3 accelerators on 3 nodes, 3 needed" in out
+    assert "session_2026" in out
+
+
+def test_it_waits_for_accelerators_and_says_so(ray: FakeRay) -> None:
+    ray.nodes = [nodes_answer(ray_node(None)), nodes_answer(ray_node(None), ray_node(2)), *ray.nodes]
+    done = ray.run()
+    assert done.returncode == 7
+    assert "waiting for 3 accelerators in Ray (0 s of 20 s): Ray has 0 on 1 nodes" in done.stdout
+    assert "Ray has 2 on 2 nodes" in done.stdout
+
+
+def test_dead_nodes_have_no_accelerators(ray: FakeRay) -> None:
+    ray.nodes = [nodes_answer(ray_node(2), ray_node(1, state="DEAD"))]
+    assert ray.run(wait_seconds=0.2).returncode == 1
+    assert ray.last_words == "RayResourcesMissing: 3 accelerators in Ray: Ray has 2 on 1 nodes (after 0 s)"
+    assert ray.calls == []
+
+
+def test_a_head_that_cannot_be_reached(ray: FakeRay) -> None:
+    ray.gcs.close()
+    address, begun = ray.gcs_address, time.monotonic()
+    done = ray.run(wait_seconds=1)
+    assert done.returncode == 1
+    assert ray.last_words.startswith(f"RayUnreachable: the Ray head at {address}: ")
+    assert "Connection refused" in ray.last_words
+    assert ray.last_words.endswith("(after 1 s)")
+    assert time.monotonic() - begun < 20
+    assert ray.paths == []  # nobody asks a dashboard whose head is not there
+    assert done.stdout.count(f"waiting for the Ray head at {address}") > 1
+
+
+def test_a_name_that_does_not_resolve_yet_is_waited_for(ray: FakeRay) -> None:
+    done = ray.run(ray_address="head-svc.invalid:6399", wait_seconds=0.2)
+    assert done.returncode == 1
+    assert ray.last_words.startswith("RayUnreachable: the Ray head at head-svc.invalid:6399: ")
+
+
+def test_a_dashboard_that_does_not_listen(ray: FakeRay) -> None:
+    assert ray.run(dashboard="http://127.0.0.1:1", wait_seconds=0.2).returncode == 1
+    assert ray.last_words.startswith("RayUnreachable: the Ray dashboard at http://127.0.0.1:1: ")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [(500, b"starting"), (404, b""), (200, b"not json"), (0, b"NOT HTTP AT ALL\r\n\r\n"), (0, b"")],
+    ids=["500", "404", "no json", "no http", "closed"],
+)
+@pytest.mark.parametrize("which", ["version", "nodes"])
+def test_a_dashboard_that_is_not_ready_is_waited_for(ray: FakeRay, which: str, answer: tuple[int, bytes]) -> None:
+    getattr(ray, which).insert(0, answer)
+    done = ray.run()
+    assert done.returncode == 7, done.stderr
+    assert "waiting for the Ray dashboard" in done.stdout
+
+
+def test_a_list_of_nodes_without_nodes_is_waited_for(ray: FakeRay) -> None:
+    ray.nodes.insert(0, (200, b'{"result": false, "data": null}'))
+    assert ray.run().returncode == 7
+
+
+def test_another_version_on_the_head_is_final(ray: FakeRay) -> None:
+    ray.version = [(200, b'{"ray_version": "2.52.1"}')]
+    assert ray.run(wait_seconds=600).returncode == 1
+    assert ray.last_words == (
+        "RayVersionMismatch: the serving image has Ray 2.53.0, the Ray cluster has 2.52.1; use one engine image for both, or "
+        "set engine.image to one with Ray 2.52.1"
+    )
+    assert ray.calls == []
+
+
+def test_a_mismatch_that_ray_start_finds_is_final(ray: FakeRay) -> None:
+    """Python's version is in no answer of the dashboard."""
+    ray.refuse_start(MISMATCH)
+    assert ray.run(wait_seconds=600).returncode == 1
+    assert ray.last_words == (
+        "RayVersionMismatch: the serving image has Ray 2.52.1 on Python 3.12.4, the Ray cluster has Ray 2.53.0 on Python 3.11.2; "
+        "both must be equal: use one engine image for both"
+    )
+    assert len(ray.calls) == 1
+
+
+@pytest.mark.parametrize("code", [401, 403])
+def test_a_refused_token_is_final(ray: FakeRay, code: int) -> None:
+    ray.version = [(code, b"Unauthorized: Missing authentication token")]
+    assert ray.run(wait_seconds=600).returncode == 1
+    assert ray.last_words.startswith("RayUnreachable: ")
+    assert "Unauthorized: Missing authentication token" in ray.last_words
+    assert "ray.tokenAuth" in ray.last_words
+
+
+def test_the_token_is_sent_with_every_question(ray: FakeRay) -> None:
+    assert ray.run(env={"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "s3cret"}).returncode == 7
+    assert len(ray.headers) >= 2
+    assert set(ray.headers) == {"Bearer s3cret"}
+
+
+def test_without_a_token_no_header_is_sent(ray: FakeRay) -> None:
+    assert ray.run().returncode == 7
+    assert set(ray.headers) == {None}
+
+
+def test_a_ray_start_that_fails_otherwise_is_tried_again(ray: FakeRay) -> None:
+    ray.refuse_start("raylet died\n", "raylet died again\n")
+    done = ray.run()
+    assert done.returncode == 7
+    assert len(ray.calls) == 3
+    assert "raylet died again" in done.stderr
+
+
+def test_a_ray_start_that_always_fails_is_told_with_its_last_lines(ray: FakeRay) -> None:
+    ray.refuse_start(*["noise\n" * 50 + WRONG_TOKEN] * 200)
+    assert ray.run(wait_seconds=0.5).returncode == 1
+    assert ray.last_words.startswith("RayUnreachable: `ray start`: exit code 1: ")
+    assert "RAY_AUTH_MODE is currently 'disabled'" in ray.last_words
+    assert ray.last_words.count("noise") == 4
+
+
+def test_last_words_fit_the_termination_message(ray: FakeRay) -> None:
+    ray.refuse_start(*["\N{SNOWMAN}" * 9000] * 200)
+    assert ray.run(wait_seconds=0.2).returncode == 1
+    assert ray.last_words.startswith("RayUnreachable: ")
+    assert 3900 < len(ray.last_words.encode()) <= 4096
+
+
+def test_many_nodes_are_asked_for(ray: FakeRay) -> None:
+    ray.run()
+    assert "/api/v0/nodes?limit=1000" in ray.paths  # the default is 100
+
+
+def test_it_needs_nothing_but_an_old_python() -> None:
+    """It runs in the engine's image, whose packages are not ours."""
+    tree = ast.parse(LAUNCHER.read_text(), feature_version=(3, 9))
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert {name.split(".")[0] for name in imported} <= sys.stdlib_module_names
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.Match)]
