@@ -34,7 +34,7 @@ def real_engine(cluster: None) -> None:
 @pytest.fixture
 def space(cluster: None, request: pytest.FixtureRequest) -> Iterator[str]:
     """A namespace for one test; gone, with all that was in it, before the next one starts."""
-    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")[:40]
+    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower())[:40].strip("-")
     world.namespace(name)
     yield name
     nodes.kubectl("delete", "omni", "--all", "-n", name, "--timeout=180s")

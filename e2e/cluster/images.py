@@ -44,7 +44,8 @@ def load(image: str, nodes: Sequence[str] | None = None) -> list[str]:
                 _slim(node, name)
                 old = before[node]
                 if old and old not in _ids(node).values():
-                    node_exec(node, ["crictl", "rmi", old])
+                    # Removing gigabytes takes longer than crictl's own 2 s, and a stopped container may still hold the image.
+                    node_exec(node, ["sh", "-c", f"crictl --timeout 300s rmi {old} || true"])
     return missing
 
 

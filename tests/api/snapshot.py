@@ -32,7 +32,9 @@ def snapshot(world: World, name: str = "demo") -> dict[str, Any]:
 
 def _plain(obj: dict[str, Any]) -> dict[str, Any]:
     out = {key: value for key, value in obj.items() if key not in {"status", "metadata"}}
-    out["metadata"] = {key: value for key, value in obj["metadata"].items() if key not in (*_OF_THE_SERVER, "namespace")}
+    out["metadata"] = {
+        key: value for key, value in obj["metadata"].items() if key not in (*_OF_THE_SERVER, "namespace")
+    }
     notes = {key: value for key, value in obj["metadata"].get("annotations", {}).items() if key not in _OF_OTHERS}
     out["metadata"].pop("annotations", None)
     if notes:

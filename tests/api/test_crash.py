@@ -109,10 +109,13 @@ def undisturbed(plane: Plane, session_operator: Operator) -> Undisturbed:
     return found
 
 
+def _assert_same(world: World, expected: dict[str, Any], where: str) -> None:
+    world.wait("status", lambda: snapshot(world)["conditions"] == expected["conditions"])
+    assert not difference(expected, snapshot(world)), where
+
+
 @pytest.mark.parametrize("seed", _SEEDS)
-def test_killed_at_eight_moments_the_same_objects_come_out(
-    world: World, undisturbed: Undisturbed, seed: str
-) -> None:
+def test_killed_at_eight_moments_the_same_objects_come_out(world: World, undisturbed: Undisturbed, seed: str) -> None:
     draw, audit = random.Random(seed), Audit(world.plane)
     for name, act in STEPS:
         moment = draw.randint(1, undisturbed.writes[name])
@@ -127,9 +130,7 @@ def test_killed_at_eight_moments_the_same_objects_come_out(
         except TimeoutError as exc:
             pytest.fail(f"{where}: {exc}")
         if name != "delete":
-            expected = undisturbed.snapshots[name]
-            world.wait("status", lambda: snapshot(world)["conditions"] == expected["conditions"])
-            assert not difference(expected, snapshot(world)), where
+            _assert_same(world, undisturbed.snapshots[name], where)
 
 
 def test_two_operators_at_once_agree_and_rest(world: World, undisturbed: Undisturbed) -> None:
@@ -139,9 +140,7 @@ def test_two_operators_at_once_agree_and_rest(world: World, undisturbed: Undistu
         for name, act in STEPS[:3]:
             act(world)
             world.wait(name, lambda: _done(world), seconds=60)
-            expected = undisturbed.snapshots[name]
-            world.wait("status", lambda: snapshot(world)["conditions"] == expected["conditions"])
-            assert not difference(expected, snapshot(world)), name
+            _assert_same(world, undisturbed.snapshots[name], name)
         world.operator.settle()
         second.settle(calm=1)
         writes, versions = world.operator.writes() + second.writes(), world.versions()

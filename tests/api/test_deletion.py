@@ -6,9 +6,8 @@ import pytest
 
 from e2e.plane import Plane
 from tests.api.watching import Watch
-from tests.api.world import COMPONENT, World
+from tests.api.world import COMPONENT, SHM, World
 
-ONE_NODE = {"placement": {"strategy": "OneNode"}}
 FINALIZER = "omni.vllm.ai/node-memory"
 
 
@@ -42,7 +41,7 @@ def test_deletion_leaves_nothing(world: World) -> None:
 
 
 def test_shared_memory_is_swept_before_the_finalizer_goes(world: World) -> None:
-    world.create(**ONE_NODE)
+    world.create(**SHM)
     omni = world.ready()
     assert omni["metadata"]["finalizers"] == [FINALIZER]
     assert omni["status"]["transport"] == "shm"
@@ -71,7 +70,7 @@ def test_shared_memory_is_swept_before_the_finalizer_goes(world: World) -> None:
 
 @pytest.mark.parametrize("policy", ["Background", "Foreground"])
 def test_deletion_while_starting(world: World, policy: str) -> None:
-    world.create(**ONE_NODE)
+    world.create(**SHM)
     world.wait("a placed pod", lambda: any(pod["spec"].get("nodeName") for pod in world.list("Pod")))
     world.plane.ok("DELETE", world.path("demo"), {"propagationPolicy": policy})
     world.wait("OmniDeployment gone", lambda: _gone(world))
@@ -80,7 +79,7 @@ def test_deletion_while_starting(world: World, policy: str) -> None:
 
 @pytest.mark.parametrize("policy", ["Foreground", "Orphan"])
 def test_other_ways_of_deletion_also_end(world: World, policy: str) -> None:
-    world.create(**ONE_NODE)
+    world.create(**SHM)
     world.ready()
     world.plane.ok("DELETE", world.path("demo"), {"propagationPolicy": policy})
     world.wait("OmniDeployment gone", lambda: _gone(world))
@@ -88,7 +87,7 @@ def test_other_ways_of_deletion_also_end(world: World, policy: str) -> None:
 
 
 def test_a_namespace_with_shared_memory_can_be_deleted(world: World) -> None:
-    world.create(**ONE_NODE)
+    world.create(**SHM)
     world.ready()
     world.plane.ok("DELETE", f"/api/v1/namespaces/{world.namespace}")
     world.wait("namespace gone", lambda: world.plane.call("GET", f"/api/v1/namespaces/{world.namespace}")[0] == 404)
@@ -106,7 +105,7 @@ def test_a_node_that_went_away_holds_nothing_up(world: World) -> None:
 
 
 def test_an_edit_sweeps_the_old_revision_and_keeps_the_new(world: World) -> None:
-    world.create(**ONE_NODE)
+    world.create(**SHM)
     old = world.ready()["status"]["revision"]
     world.edit(engine={"extraArgs": ["--max-model-len=4096"]})
     new = world.ready()["status"]["revision"]

@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 
 from tests.api.operator_process import WRITES
-from tests.api.world import World
+from tests.api.world import TCP, World
 
-TCP = {"placement": {"strategy": "Spread"}, "transport": {"rdma": "Never"}}
 # Finalizer, six statuses at most, an Event per step of the story: more would be chatter.
 _BESIDES_CHILDREN = 8
 
@@ -144,7 +143,9 @@ def test_replicas_are_whole_pipelines(world: World) -> None:
     scale = world.plane.get(f"{world.path('demo')}/scale")
     assert (scale["spec"]["replicas"], scale["status"]["replicas"]) == (2, 2)
     world.plane.ok("PUT", f"{world.path('demo')}/scale", {**scale, "spec": {"replicas": 1}})
-    world.wait("one RayCluster", lambda: [c["metadata"]["name"] for c in world.list("RayCluster")] == [f"demo-{revision}-0"])
+    world.wait(
+        "one RayCluster", lambda: [c["metadata"]["name"] for c in world.list("RayCluster")] == [f"demo-{revision}-0"]
+    )
     world.until("Ready", status="True")
     assert world.get()["status"]["revision"] == revision
     again = world.child("RayCluster", f"demo-{revision}-0")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from e2e.plane import ApiCallError, Plane
+from e2e.plane import Plane
 from tests.api.operator_process import Operator
 
 Object = dict[str, Any]
@@ -23,6 +23,10 @@ COLLECTIONS = {
     "PodDisruptionBudget": "/apis/policy/v1/namespaces/{}/poddisruptionbudgets",
     "RayCluster": "/apis/ray.io/v1/namespaces/{}/rayclusters",
 }
+# Stages on several nodes that talk over TCP: no finalizer, nothing on the nodes.
+TCP: Object = {"placement": {"strategy": "Spread"}, "transport": {"rdma": "Never"}}
+# All on one node with shared memory: a finalizer, and a folder on the node.
+SHM: Object = {"placement": {"strategy": "OneNode"}}
 _MERGE = "application/merge-patch+json"
 _JSON = "application/json-patch+json"
 
@@ -163,6 +167,3 @@ class World:
         self.plane.call("DELETE", f"/api/v1/namespaces/{self.namespace}")
         for node in self.made_nodes:
             self.plane.call("DELETE", f"/api/v1/nodes/{node}")
-
-
-__all__ = ["COMPONENT", "LABEL", "ApiCallError", "World", "merge", "minimal"]

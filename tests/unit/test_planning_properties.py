@@ -188,7 +188,16 @@ def test_refusals_name_what_to_change(spec: OmniDeploymentSpec, nodes: Nodes, se
         ConditionType.PLANNED: {Reason.NO_LAYOUT, Reason.POLICY_CANNOT_BE_MET},
     }
     assert found.reason in allowed[found.condition]
-    fields = ("placement.", "transport.", "nodes that may be used", "pod security level", "async_chunk", HCA, "rdma/*")
+    fields = (
+        "placement.",
+        "transport.",
+        "accelerator.",
+        "nodes that may be used",
+        "pod security level",
+        "async_chunk",
+        HCA,
+        "rdma/*",
+    )
     assert any(field in found.message for field in fields), found.message
     assert "None" not in found.message
 

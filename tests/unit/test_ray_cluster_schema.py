@@ -36,7 +36,7 @@ def strict(schema: Any) -> Any:
 def validator() -> Validator:
     built = cache.root() / "bin" / f"kuberay-{binaries.key('kuberay')}" / "crds" / "ray.io_rayclusters.yaml"
     if not built.exists():
-        pytest.skip("KubeRay's CRDs are not built on this machine: `python -m e2e.cluster build` does it")
+        pytest.skip("KubeRay's CRDs are not built on this machine: `make api` builds them")
     definition = yaml.load(built.read_text(), Loader=yaml.CSafeLoader)
     (version,) = [v for v in definition["spec"]["versions"] if v["name"] == "v1"]
     schema = strict(version["schema"]["openAPIV3Schema"])

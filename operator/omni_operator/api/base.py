@@ -64,7 +64,19 @@ def schema(**extra: Any) -> dict[str, Any]:
 
 
 Name = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
-ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$")]
+_OBJECT_NAME = r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"
+ObjectName = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=253,
+        pattern=_OBJECT_NAME,
+        json_schema_extra=in_words(
+            _OBJECT_NAME,
+            "the name of an object has lower-case letters, digits, '-' and '.', and begins and ends with a letter or digit; correct it",
+        ),
+    ),
+]
 QUANTITY = (
     r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$"
 )
@@ -116,7 +128,7 @@ def value_rule(what: str) -> dict[str, str]:
     return rule(
         f"self.all(k, self[k].matches(r'{_VALUE}'))",
         f"{what}: a value has at most 63 letters, digits, '-', '_' and '.', and begins and ends with a letter or digit; change it",
-        message_expression=f"\"{what}: the value of '\" + self.filter(k, !self[k].matches("
+        message_expression=f'"{what}: the value of \'" + self.filter(k, !self[k].matches('
         f"r'{_VALUE}'))[0] + \"' is no label value: at most 63 letters, digits, '-', '_' and '.', beginning "
         'and ending with a letter or digit; change it"',
     )

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from omni_operator.api.base import AnnotationMap, Model, ObjectName, Quantity, key_rule, rule, schema
+from omni_operator.api.base import AnnotationMap, Model, ObjectName, Quantity, in_words, key_rule, rule, schema
 
 
 class ServiceType(StrEnum):
@@ -193,6 +193,9 @@ class RaySpec(Model):
         default=None,
         description="Ray version in the engine image; KubeRay chooses probes by it and the server compares it before it "
         "joins. When not set, the version that the vllm-omni release was built with.",
+        json_schema_extra=in_words(
+            r"^[0-9]+\.[0-9]+\.[0-9]+$", "ray.version must be a full version such as 2.53.0; correct it"
+        ),
     )
     port: Annotated[int, Field(ge=1024, le=65535)] = Field(
         default=6399,

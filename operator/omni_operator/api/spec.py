@@ -13,7 +13,6 @@ from omni_operator.api.base import (
     Model,
     ObjectName,
     Opaque,
-    Quantity,
     ResourceName,
     in_words,
     key_rule,
@@ -21,16 +20,41 @@ from omni_operator.api.base import (
     rule,
     schema,
 )
+from omni_operator.api.engine_spec import OWNED_ENV, OWNED_FLAGS, Backend, EngineSpec, EnvVar, PullPolicy
+from omni_operator.api.model_spec import ClaimSource, HostPathSource, ModelSpec, SecretKey, Weights
 from omni_operator.api.serving_spec import RESOURCE_RULES, RaySpec, ResourceMap, RolloutSpec, ServingSpec
 
-
-class Backend(StrEnum):
-    """How the stages run."""
-
-    AUTO = "Auto"
-    RAY = "Ray"
-    HEADLESS = "Headless"
-    LOCAL = "Local"
+__all__ = [
+    "OWNED_ENV",
+    "OWNED_FLAGS",
+    "AcceleratorSpec",
+    "AcceleratorType",
+    "Backend",
+    "ClaimSource",
+    "Connector",
+    "EdgeOverride",
+    "EngineSpec",
+    "EnvVar",
+    "HostPathSource",
+    "ModelSpec",
+    "OmniDeploymentSpec",
+    "PlacementSpec",
+    "Protocol",
+    "PullPolicy",
+    "RaySpec",
+    "RdmaPolicy",
+    "Resources",
+    "RolloutSpec",
+    "SecretKey",
+    "ServingSpec",
+    "SharedMemoryPolicy",
+    "StageOverride",
+    "Strategy",
+    "Toleration",
+    "Tolerations",
+    "TransportSpec",
+    "Weights",
+]
 
 
 class AcceleratorType(StrEnum):
@@ -79,247 +103,6 @@ class Protocol(StrEnum):
     SHM = "shm"
     RDMA = "rdma"
     TCP = "tcp"
-
-
-class PullPolicy(StrEnum):
-    """When the kubelet pulls the engine image."""
-
-    ALWAYS = "Always"
-    IF_NOT_PRESENT = "IfNotPresent"
-    NEVER = "Never"
-
-
-class SecretKey(Model):
-    """One key of a Secret in the namespace of the OmniDeployment."""
-
-    name: ObjectName = Field(description="Name of the Secret.")
-    key: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")] = Field(
-        default="token", description="Key inside the Secret."
-    )
-
-
-class ClaimSource(Model):
-    """A PersistentVolumeClaim that holds model weights."""
-
-    claim_name: ObjectName = Field(
-        description="PersistentVolumeClaim in the same namespace. Every pod of the pipeline mounts it read-only, so with "
-        "stages on several nodes it must be ReadOnlyMany or ReadWriteMany."
-    )
-    sub_path: Annotated[str, Field(max_length=512)] | None = Field(
-        default=None,
-        description="Folder inside the volume; the whole volume when not set.",
-        json_schema_extra=schema(
-            rules=[
-                rule(
-                    "!self.startsWith('/') && !self.split('/').exists(part, part == '..')",
-                    "subPath must be relative to the volume and without '..', such as models/qwen; correct it",
-                )
-            ]
-        ),
-    )
-
-
-class HostPathSource(Model):
-    """A folder that exists on every node."""
-
-    path: Annotated[str, Field(min_length=2, max_length=512, pattern=r"^/[^:]*$")] = Field(
-        description="Absolute folder that exists on every node that may host a stage. Needs a namespace whose pod "
-        "security level is privileged.",
-        json_schema_extra=in_words(
-            r"^/[^:]*$", "hostPath.path must be an absolute path without ':', such as /data/models; correct it"
-        ),
-    )
-
-
-class Weights(Model):
-    """Where the weights are; not set means that the engine downloads them."""
-
-    model_config = {
-        **Model.model_config,
-        "json_schema_extra": schema(
-            rules=[
-                rule(
-                    "has(self.claim) != has(self.hostPath)",
-                    "model.weights needs exactly one of claim and hostPath; remove the other, or remove weights to let "
-                    "the engine download the model",
-                )
-            ]
-        ),
-    }
-    claim: ClaimSource | None = Field(default=None, description="Weights on a PersistentVolumeClaim.")
-    host_path: HostPathSource | None = Field(default=None, description="Weights in a folder of the nodes.")
-    mount_path: Annotated[str, Field(min_length=2, max_length=256, pattern=r"^/[^:]*$")] = Field(
-        default="/models",
-        description="Where the volume is mounted in every pod; model.name is then a path below it.",
-        json_schema_extra=schema(
-            rules=[
-                rule(
-                    r"self.matches(r'^/[^:]*$')",
-                    "weights.mountPath must be an absolute path without ':', such as /models; correct it",
-                ),
-                rule(
-                    "!(self + '/').startsWith('/etc/omni/') && !(self + '/').startsWith('/dev/shm/')",
-                    "weights.mountPath must not be in /etc/omni or /dev/shm, which the operator mounts; choose another, such as "
-                    "/models",
-                ),
-            ]
-        ),
-    )
-
-
-class ModelSpec(Model):
-    """The model to serve."""
-
-    name: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\s-][^\s]*$")] = Field(
-        description="Hugging Face repository such as Qwen/Qwen2.5-Omni-7B, or an absolute path inside the engine's pods "
-        "(with model.weights: below its mountPath).",
-        json_schema_extra=in_words(
-            r"^[^\s-][^\s]*$",
-            "model.name must be a repository such as Qwen/Qwen2.5-Omni-7B or a path, without spaces and without a leading '-'; "
-            "correct it (further arguments belong in engine.extraArgs)",
-        ),
-    )
-    served_name: Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\s-][^\s]*$")] | None = Field(
-        default=None,
-        description="Name that clients send as `model`; model.name when not set.",
-        json_schema_extra=in_words(
-            r"^[^\s-][^\s]*$", "model.servedName must have no spaces and no leading '-', such as omni; correct it"
-        ),
-    )
-    pipeline: Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]+(_[a-z0-9]+)*$")] | None = Field(
-        default=None,
-        description="Pipeline of the catalog (docs/reference/pipelines.md), such as qwen2_5_omni. Needed only when "
-        "model.name does not tell, for example for a fine-tune or a local path.",
-    )
-    weights: Weights | None = Field(
-        default=None, description="Volume with the weights; when not set, the engine downloads the model at its start."
-    )
-    token_secret: SecretKey | None = Field(
-        default=None, description="Secret with a Hugging Face token, given to every engine container as HF_TOKEN."
-    )
-
-
-class EnvVar(Model):
-    """One environment variable of the engine's containers."""
-
-    model_config = {
-        **Model.model_config,
-        "json_schema_extra": schema(
-            rules=[
-                rule(
-                    "!has(self.value) || !has(self.valueFrom)",
-                    "engine.env: a variable has value or valueFrom, not both; remove one of the two",
-                    message_expression="'engine.env: variable ' + self.name + ' has both value and valueFrom; remove one of the two'",
-                )
-            ]
-        ),
-    }
-    name: Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[-._a-zA-Z][-._a-zA-Z0-9]*$")] = Field(
-        description="Name of the variable."
-    )
-    value: Annotated[str, Field(max_length=32768)] | None = Field(default=None, description="Its value.")
-    value_from: Opaque | None = Field(
-        default=None, description="Source of the value, as in a Pod: secretKeyRef, configMapKeyRef, fieldRef."
-    )
-
-
-OWNED_FLAGS = (
-    "--omni",
-    "--worker-backend",
-    "--ray-address",
-    "--stage-configs-path",
-    "--deploy-config",
-    "--stage-id",
-    "--headless",
-    "--omni-master-address",
-    "--omni-master-port",
-    "-oma",
-    "-omp",
-    "--host",
-    "--port",
-    "--served-model-name",
-    "--init-timeout",
-)
-OWNED_ENV = (
-    "RAY_ADDRESS",
-    "RAY_AUTH_MODE",
-    "RAY_AUTH_TOKEN",
-    "RAY_AUTH_TOKEN_PATH",
-    "HF_TOKEN",
-    "VLLM_HOST_IP",
-    "CUDA_VISIBLE_DEVICES",
-)
-
-
-class EngineSpec(Model):
-    """The vllm-omni release and how it is started."""
-
-    version: Annotated[str, Field(max_length=32, pattern=r"^[0-9]+\.[0-9]+\.[0-9]+((rc|\.post)[0-9]+)?$")] = Field(
-        description="vllm-omni release in the image, such as 0.16.0. It decides flags, configuration format, backends "
-        "and connectors (docs/reference/releases.md).",
-        json_schema_extra=in_words(
-            r"^[0-9]+\.[0-9]+\.[0-9]+((rc|\.post)[0-9]+)?$",
-            "engine.version must be a full vllm-omni release such as 0.16.0, without 'v' and not a tag; correct it (the tag of an "
-            "image belongs in engine.image)",
-        ),
-    )
-    image: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\s]+$")] | None = Field(
-        default=None,
-        description="Engine image with vllm-omni, Ray and bash; vllm/vllm-omni:v<version> when not set. The same image "
-        "runs the Ray head, the Ray workers, the server and the Mooncake master, so Ray and Python cannot differ.",
-        json_schema_extra=in_words(
-            r"^[^\s]+$", "engine.image must be an image name without spaces, such as registry.example/omni:1; correct it"
-        ),
-    )
-    image_pull_policy: PullPolicy = Field(default=PullPolicy.IF_NOT_PRESENT, description="When the image is pulled.")
-    image_pull_secrets: Annotated[list[ObjectName], Field(max_length=8)] = Field(
-        default_factory=list,
-        description="Names of Secrets for the image registry.",
-        json_schema_extra=schema(list_type="set"),
-    )
-    backend: Backend = Field(
-        default=Backend.AUTO,
-        description="Auto takes what the release supports: Ray on 0.14 and 0.16. Ray runs every stage as a Ray actor. "
-        "Headless and Local belong to 0.18 and later.",
-    )
-    extra_args: Annotated[list[Annotated[str, Field(min_length=1, max_length=1024)]], Field(max_length=64)] = Field(
-        default_factory=list,
-        description="Further arguments of `vllm serve`. Flags that the operator sets are refused.",
-        json_schema_extra=schema(
-            list_type="atomic",
-            rules=[
-                # vLLM's parser reads --worker_backend as --worker-backend.
-                rule(
-                    f"self.all(a, !(a.replace('_', '-').split('=', 2)[0] in {list(OWNED_FLAGS)!r}))",
-                    "engine.extraArgs must not set a flag that the operator sets ("
-                    + ", ".join(OWNED_FLAGS)
-                    + "); remove it and use the field of the spec that stands for it",
-                    message_expression=f"'engine.extraArgs must not have ' + {list(OWNED_FLAGS)!r}.filter(f, self.exists(a, "
-                    "a.replace('_', '-').split('=', 2)[0] == f))[0] + ': the operator sets that flag; remove it and use the field of the spec that "
-                    "stands for it'",
-                )
-            ],
-        ),
-    )
-    env: Annotated[list[EnvVar], Field(max_length=64)] = Field(
-        default_factory=list,
-        description="Environment of every engine container: the server, the Ray head and the Ray workers (Ray passes "
-        "no environment from the server to its actors).",
-        json_schema_extra=schema(
-            list_type="map",
-            list_keys=["name"],
-            rules=[
-                rule(
-                    f"self.all(e, !(e.name in {list(OWNED_ENV)!r}))",
-                    "engine.env must not set a variable that the operator sets ("
-                    + ", ".join(OWNED_ENV)
-                    + "); remove it",
-                    message_expression=f"'engine.env must not set ' + {list(OWNED_ENV)!r}.filter(n, self.exists(e, e.name == n))[0] + "
-                    "', which the operator sets; remove it (a Hugging Face token belongs in model.tokenSecret)'",
-                )
-            ],
-        ),
-    )
 
 
 class AcceleratorSpec(Model):
@@ -394,9 +177,7 @@ class Resources(Model):
     requests: ResourceMap = Field(
         default_factory=dict, description="Resources a container asks for, such as cpu and memory."
     )
-    limits: ResourceMap = Field(
-        default_factory=dict, description="Resources a container may not exceed."
-    )
+    limits: ResourceMap = Field(default_factory=dict, description="Resources a container may not exceed.")
 
 
 Tolerations = Annotated[list[Toleration], Field(max_length=32)]
@@ -550,7 +331,11 @@ class TransportSpec(Model):
         "prefix rdma/ that the nodes offer.",
     )
     rdma_device: Annotated[str, Field(max_length=128, pattern=r"^[-A-Za-z0-9_.,:]+$")] | None = Field(
-        default=None, description="HCA names for Mooncake, such as mlx5_0; its own choice when not set."
+        default=None,
+        description="HCA names for Mooncake, such as mlx5_0; its own choice when not set.",
+        json_schema_extra=in_words(
+            r"^[-A-Za-z0-9_.,:]+$", "transport.rdmaDevice is a list of HCA names such as mlx5_0,mlx5_1; correct it"
+        ),
     )
     shared_memory: SharedMemoryPolicy = Field(
         default=SharedMemoryPolicy.ALLOW,

@@ -23,6 +23,13 @@ def build(owner: Owner, revision: Revision, replicas: int) -> dict[str, Any]:
         "metadata": names.metadata(owner, names.base(owner, revision.name), Component.POLICY, revision=revision.name),
         "spec": {
             "minAvailable": pods - 1,
-            "selector": {"matchLabels": names.selector(owner, None, revision=revision.name)},
+            # A pipeline with a broken pod serves nobody, so it must not hold up a drain.
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
+            "selector": {
+                "matchLabels": names.selector(owner, None, revision=revision.name),
+                "matchExpressions": [
+                    {"key": names.COMPONENT, "operator": "NotIn", "values": [Component.SWEEPER.value]}
+                ],
+            },
         },
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -86,6 +87,13 @@ def head_address(owner: Owner, cluster: str) -> str:
 def node_folder(owner: Owner, revision: str, replica: int) -> str:
     """Folder below NODE_SHM_PARENT; the uid keeps two objects of one name apart in time."""
     return f"{owner.uid.split('-', 1)[0]}-{revision}-{replica}"
+
+
+def folder_revision(owner: Owner, folder: str) -> str | None:
+    """The revision a folder belongs to; None for a text that is no folder of this OmniDeployment."""
+    start = f"{owner.uid.split('-', 1)[0]}-"
+    match = re.fullmatch(r"([0-9a-f]{8})-[0-9]{1,2}", folder.removeprefix(start))
+    return match.group(1) if match and folder.startswith(start) else None
 
 
 def labels(

@@ -12,6 +12,10 @@ from omni_operator.api.spec import EngineSpec
 from omni_operator.children import names, pod
 from omni_operator.children.names import NODE_SHM_PARENT, Component, Owner
 
+_PARENT = NODE_SHM_PARENT.replace("/dev/shm", "/node")  # noqa: S108
+# The parent goes with its last folder: rmdir refuses while another revision has one.
+_SCRIPT = 'rm -rf -- "$1/$2" && { rmdir "$1" 2>/dev/null; test ! -e "$1/$2"; }'
+
 
 def name_for(owner: Owner, *, node: str, folder: str) -> str:
     """Name of the Pod that sweeps a folder on a node."""
@@ -20,9 +24,6 @@ def name_for(owner: Owner, *, node: str, folder: str) -> str:
 
 def build(owner: Owner, engine: EngineSpec, *, revision: str, node: str, folder: str) -> dict[str, Any]:
     """The Pod. It is bound to its node without the scheduler and tolerates everything, so that a drained node is swept too."""
-    # The parent goes with its last folder: rmdir refuses while another revision has one.
-    parent = NODE_SHM_PARENT.replace("/dev/shm", "/node")  # noqa: S108
-    script = f"rm -rf -- {parent}/{folder} && {{ rmdir {parent} 2>/dev/null; test ! -e {parent}/{folder}; }}"
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -43,10 +44,14 @@ def build(owner: Owner, engine: EngineSpec, *, revision: str, node: str, folder:
                     "name": "sweep",
                     "image": pod.engine_image(engine),
                     "imagePullPolicy": engine.image_pull_policy.value,
-                    "command": ["bash", "-c", script],
+                    "command": ["bash", "-c", _SCRIPT, "sweep", _PARENT, folder],
                     "volumeMounts": [{"name": "node", "mountPath": "/node"}],
                     "securityContext": {"allowPrivilegeEscalation": False},
-                    "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}},
+                    # limits too, for namespaces whose quota demands them
+                    "resources": {
+                        "requests": {"cpu": "10m", "memory": "16Mi"},
+                        "limits": {"cpu": "500m", "memory": "64Mi"},
+                    },
                 }
             ],
         },

@@ -84,10 +84,10 @@ class Cache:
         """Pods, by name."""
         return tuple(sorted(self._pods_of.get(key, {}).values(), key=lambda p: p.name))
 
-    def pod_security(self, namespace: str) -> PodSecurity:
-        """Level that a namespace enforces."""
+    def pod_security(self, namespace: str) -> PodSecurity | None:
+        """Level that a namespace enforces; None while its watch has not brought the namespace yet."""
         found = self.namespaces.get("", namespace)
-        return found.pod_security if found else PodSecurity.PRIVILEGED
+        return found.pod_security if found else None
 
     def inventory(self, *, without: str) -> Inventory:
         """Nodes, with what the pods of all others hold taken off."""

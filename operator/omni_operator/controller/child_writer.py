@@ -10,11 +10,11 @@ from omni_operator.controller.act import Act
 from omni_operator.controller.cache import Cache
 from omni_operator.controller.drift import first_difference
 from omni_operator.controller.events import Story
-from omni_operator.controller.objects import Child
+from omni_operator.controller.objects import Child, Pod
 from omni_operator.controller.observed import Observed
 from omni_operator.controller.omni_writer import OmniWriter
 from omni_operator.kube.client import ApiError, Kube
-from omni_operator.kube.kinds import BY_KIND
+from omni_operator.kube.kinds import BY_KIND, POD
 
 _UNREVISIONED_KINDS_OF_CHANGE = frozenset({"Service", "PodDisruptionBudget"})
 # No object has this version now, so an apply with it makes what is missing and is a 409 for what exists (ADR 5).
@@ -61,6 +61,10 @@ class ChildWriter:
         resource = BY_KIND[child.kind]
         if not await self.kube.delete(resource, child.namespace, child.name, uid=child.uid):
             self.cache.children[child.kind].drop(child.namespace, child.name)
+
+    async def end_pod(self, pod: Pod) -> None:
+        """Deletes a pod; its Deployment makes another."""
+        await self.kube.delete(POD, pod.namespace, pod.name)
 
     async def _make(self, observed: Observed, intent: dict[str, Any], where: str, act: Act) -> None:
         """A child that the cache does not know: only if it does not exist, so that an object of somebody else's stays as it is."""

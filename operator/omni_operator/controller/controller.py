@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import random
 import socket
 import time
 from typing import Any
 
+from omni_operator.children.names import MANAGER
 from omni_operator.controller import objects
 from omni_operator.controller.cache import Cache
 from omni_operator.controller.metrics import Metrics
@@ -21,7 +23,6 @@ from omni_operator.kube.credentials import Credentials
 from omni_operator.kube.queue import KeyedQueue, Priority
 
 _log = logging.getLogger(__name__)
-MANAGER = "omni-operator"
 _CAPACITY_PAUSE = 1.0  # many pods end together; one look after them is enough
 
 
@@ -121,21 +122,21 @@ class Controller:
                 self.queue.done(key)
 
     async def _resync(self) -> None:
-        """Now and then looks at everything, and drops OmniDeployments that vanished while kopf's watch was broken."""
+        """Now and then looks at everything, also at what came or vanished while kopf's watch was broken."""
         while True:
             await asyncio.sleep(self.settings.resync_seconds * (0.8 + 0.4 * random.random()))  # noqa: S311
             try:
-                await self._sweep_ghosts()
+                await self._relist()
             except Exception as exc:
                 _log.warning("resync: the list of OmniDeployments failed: %s", exc)
             for key in list(self.cache.omnis):
                 self.queue.add(key, priority=Priority.RESYNC)
 
-    async def _sweep_ghosts(self) -> None:
-        import json
-
+    async def _relist(self) -> None:
         before = set(self.cache.omnis)
         page = json.loads(await self.kube.list_page(OMNI, query={}))
+        for raw in page["items"]:
+            self.saw(None, raw)
         living = {f"{o['metadata']['namespace']}/{o['metadata']['name']}" for o in page["items"]}
         for key in before - living:
             self.cache.omnis.pop(key, None)

@@ -63,6 +63,10 @@ class Pod:
     deleting: bool
     labels: Mapping[str, str] = field(default_factory=dict)
     requests: Mapping[str, int] = field(default_factory=dict)
+    owner_uid: str = ""
+    created: str = ""
+    started: str = ""  # when its youngest container started
+    ready_since: str = ""
     unschedulable: str = ""
     trouble: str = ""
     last_words: str = ""
@@ -165,11 +169,18 @@ def pod(raw: dict[str, Any]) -> Pod:
         return Pod(**base, ready=False)
     conditions = {c["type"]: c for c in status.get("conditions") or ()}
     scheduled = conditions.get("PodScheduled", {})
+    ready = conditions.get("Ready", {})
+    running = [(c.get("state") or {}).get("running") or {} for c in status.get("containerStatuses") or ()]
+    owner: dict[str, Any] = next((ref for ref in meta.get("ownerReferences") or () if ref.get("controller")), {})
     stuck = scheduled.get("message", "") if scheduled.get("reason") == "Unschedulable" else ""
     trouble, last_words = _containers(status)
     return Pod(
         **base,
-        ready=conditions.get("Ready", {}).get("status") == "True",
+        ready=ready.get("status") == "True",
+        owner_uid=owner.get("uid", ""),
+        created=meta.get("creationTimestamp", ""),
+        started=max((r.get("startedAt", "") for r in running), default=""),
+        ready_since=ready.get("lastTransitionTime", "") if ready.get("status") == "True" else "",
         labels=labels,
         unschedulable=stuck,
         trouble=trouble,

@@ -19,20 +19,22 @@ def observe(cache: Cache, omni: Omni) -> Observed:
     reference = (omni.spec.get("ray") or {}).get("clusterRef") or {}
     clusters = cache.children["RayCluster"]
     recorded = {str(m["node"]) for m in omni.status.get("nodeMemory") or ()}
+    known, unreadable = _known(omni, children)
     return Observed(
         omni=omni,
         owner=Owner(namespace=omni.namespace, name=omni.name, uid=omni.uid),
-        known=_known(omni, children),
+        known=known,
         children=children,
         pods=cache.pods_of(omni.key),
         referenced=clusters.get(omni.namespace, reference["name"]) if reference else None,
         kuberay_missing=clusters.missing,
+        unreadable=unreadable,
         missing_nodes=frozenset(name for name in recorded if cache.nodes.get("", name) is None),
     )
 
 
-def _known(omni: Omni, children: dict[tuple[str, str], Child]) -> dict[str, Known]:
-    found = {}
+def _known(omni: Omni, children: dict[tuple[str, str], Child]) -> tuple[dict[str, Known], tuple[str, ...]]:
+    found, unreadable = {}, []
     for child in children.values():
         if child.kind != "ConfigMap" or child.labels.get(COMPONENT) != Component.CONFIG or child.owner_uid != omni.uid:
             continue
@@ -46,6 +48,7 @@ def _known(omni: Omni, children: dict[tuple[str, str], Child]) -> dict[str, Know
             )
         except (KeyError, ValueError):
             _log.exception("ConfigMap %s/%s is not a revision that this operator can read", child.namespace, child.name)
+            unreadable.append(name)
             continue
         found[name] = Known(revision=made, created=child.created)
-    return found
+    return found, tuple(unreadable)

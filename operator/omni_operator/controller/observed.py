@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from omni_operator.api.conditions import ConditionType, Reason, Truth
-from omni_operator.children.names import COMPONENT, FINALIZER, REVISION, Component, Owner, node_folder
+from omni_operator.children.names import (
+    COMPONENT,
+    FINALIZER,
+    REVISION,
+    Component,
+    Owner,
+    folder_revision,
+    node_folder,
+)
 from omni_operator.children.revision import Revision
 from omni_operator.controller.objects import Child, Omni, Pod
 
@@ -31,6 +39,7 @@ class Observed:
         pods: Pods that carry its name.
         referenced: The RayCluster of ray.clusterRef, when it exists.
         kuberay_missing: The API server does not know RayClusters.
+        unreadable: Revisions whose record another version of the operator wrote.
         missing_nodes: Nodes of status.nodeMemory that exist no more; their memory went with them.
     """
 
@@ -42,6 +51,7 @@ class Observed:
     referenced: Child | None
     kuberay_missing: bool
     missing_nodes: frozenset[str]
+    unreadable: tuple[str, ...] = ()
 
     @property
     def has_finalizer(self) -> bool:
@@ -58,7 +68,11 @@ class Observed:
 
     def folders(self) -> frozenset[tuple[str, str]]:
         """Pairs (node, folder) that may hold shared memory: what status recorded, and what pods use now."""
-        recorded = {(str(m["node"]), str(m["revision"])) for m in self.omni.status.get("nodeMemory") or ()}
+        recorded = {
+            (str(m["node"]), str(m["revision"]))
+            for m in self.omni.status.get("nodeMemory") or ()
+            if folder_revision(self.owner, str(m["revision"]))  # status is not only ours to write
+        }
         for pod in self.pods:
             known = self.known.get(pod.revision)
             shared = known is not None and known.revision.plan.node_shared_memory
@@ -70,6 +84,27 @@ class Observed:
             ):
                 recorded.add((pod.node, node_folder(self.owner, pod.revision, int(pod.replica))))
         return frozenset(pair for pair in recorded if pair[0] not in self.missing_nodes)
+
+    def outlived_servers(self, revision: str) -> tuple[Pod, ...]:
+        """Servers that were ready before a pod of their Ray cluster (re)started, so what they joined is gone."""
+        youngest: dict[str, str] = {}
+        for p in self.live_pods():
+            if p.revision == revision and p.labels.get(COMPONENT) in {Component.HEAD, Component.WORKER}:
+                youngest[p.replica] = max(p.started, youngest.get(p.replica, ""))
+        return tuple(
+            p
+            for p in self.live_pods()
+            if p.revision == revision
+            and p.labels.get(COMPONENT) == Component.SERVING
+            and p.ready_since
+            and not p.deleting
+            and p.ready_since < youngest.get(p.replica, "")
+        )
+
+    def sweepers(self) -> dict[str, Pod]:
+        """Our sweeper pods by name."""
+        uid = self.owner.uid
+        return {p.name: p for p in self.pods if p.labels.get(COMPONENT) == Component.SWEEPER and p.owner_uid == uid}
 
     def users_of(self, folder: str) -> tuple[Pod, ...]:
         """Pods that may use a folder."""
@@ -103,6 +138,7 @@ class Outcome:
         folders: Node folders that must still be remembered.
         foreign: Names of objects in the way that are not ours.
         refused: Errors of the API server about children.
+        blockers: What the removal of a revision waits for.
     """
 
     accepted: Verdict
@@ -113,4 +149,4 @@ class Outcome:
     folders: frozenset[tuple[str, str]] = frozenset()
     foreign: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
-    notes: tuple[str, ...] = field(default=())
+    blockers: tuple[str, ...] = ()

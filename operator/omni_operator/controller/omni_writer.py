@@ -41,13 +41,13 @@ class OmniWriter:
         }
         return await self._write(omni, body, subresource="status")
 
-    async def finalizer(self, observed: Observed, *, present: bool) -> None:
-        """Sets or removes our finalizer."""
+    async def finalizer(self, observed: Observed, *, present: bool) -> bool:
+        """Sets or removes our finalizer; False when the object is gone."""
         omni = observed.omni
         meta: dict[str, Any] = {"name": omni.name, "namespace": omni.namespace, "uid": omni.uid}
         if present:
             meta["finalizers"] = [FINALIZER]
-        await self._write(omni, {"apiVersion": API_VERSION, "kind": KIND, "metadata": meta}, subresource=None)
+        return await self._write(omni, {"apiVersion": API_VERSION, "kind": KIND, "metadata": meta}, subresource=None)
 
     async def remember_folders(self, observed: Observed) -> None:
         """Records in status which nodes hold shared memory, before the pods that tell it go."""
@@ -67,13 +67,20 @@ class OmniWriter:
     async def _write(self, omni: Omni, body: dict[str, Any], *, subresource: str | None) -> bool:
         """Writes to the OmniDeployment that was looked at; False (and forgets it) when it is gone or another has its name."""
         try:
-            answer = await self.kube.apply(OMNI, body, force=True, subresource=subresource)
+            answer = objects.omni(await self.kube.apply(OMNI, body, force=True, subresource=subresource))
         except ApiError as exc:
-            if exc.not_found or exc.conflict:
+            if exc.not_found or (exc.conflict and await self._replaced(omni)):
                 known = self.cache.omnis.get(omni.key)
                 if known is not None and known.uid == omni.uid:
                     del self.cache.omnis[omni.key]
                 return False
             raise
-        self.cache.learn(objects.omni(answer))
+        self.cache.learn(answer)
+        if (answer.generation, answer.deleting) != (omni.generation, omni.deleting):
+            # The answer brought a user's edit along; its own event will not be newer than what is known now.
+            self.cache.look(omni.key)
         return True
+
+    async def _replaced(self, omni: Omni) -> bool:
+        found = await self.kube.get(OMNI, omni.namespace, omni.name)
+        return found is None or objects.omni(found).uid != omni.uid

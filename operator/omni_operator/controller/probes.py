@@ -1,6 +1,6 @@
 """HTTP for the kubelet and for Prometheus: /livez, /readyz, /metrics.
 
-Liveness is the event loop's own answer plus the heartbeat of each task that must not end; readiness is "the caches are
+Liveness is the event loop's own answer, and that no task has ended that must not; readiness is "the caches are
 complete", so that a rollout of the operator waits for a process that can act.
 """
 

@@ -24,6 +24,7 @@ from omni_operator.controller.child_writer import ChildWriter
 from omni_operator.controller.decide import Decision, decide
 from omni_operator.controller.events import Story, from_conditions
 from omni_operator.controller.node_memory import NodeMemory, swept
+from omni_operator.controller.objects import Child
 from omni_operator.controller.observe import observe
 from omni_operator.controller.observed import Known, Observed, Outcome
 from omni_operator.controller.omni_writer import OmniWriter
@@ -34,6 +35,7 @@ from omni_operator.kube.client import ApiError, Kube
 _log = logging.getLogger(__name__)
 # What holds accelerators goes first; policies and the revision's record go when its pods are gone.
 _WORKLOADS = frozenset({"RayCluster", "Deployment", "Service", "PodDisruptionBudget"})
+_NAMESPACE_PAUSE = 1.0  # its watch is about to bring it
 _FOREIGN_PAUSE = 10.0  # foreign objects are not watched; their going is found by looking
 _ORPHAN = "orphan"  # the garbage collector's finalizer of `kubectl delete --cascade=orphan`
 
@@ -56,7 +58,7 @@ class Reconciler:
         """Makes the writers."""
         self._omni = OmniWriter(kube=self.kube, cache=self.cache, instance=self.instance, now=self.now)
         self._children = ChildWriter(kube=self.kube, cache=self.cache, omni=self._omni)
-        self._memory = NodeMemory(kube=self.kube)
+        self._memory = NodeMemory(kube=self.kube, now=self.now)
 
     async def look(self, key: str) -> float | None:
         """One look at one OmniDeployment.
@@ -74,19 +76,23 @@ class Reconciler:
         observed = observe(self.cache, omni)
         if omni.deleting:
             return await self._delete(observed)
-        decision = decide(
-            observed,
-            inventory=lambda: self.cache.inventory(without=key),
-            pod_security=self.cache.pod_security(omni.namespace),
-        )
+        if observed.unreadable:
+            _log.error("%s: left as it is: revision(s) %s were written by another version", key, observed.unreadable)
+            return None
+        pod_security = self.cache.pod_security(omni.namespace)
+        if pod_security is None:
+            return _NAMESPACE_PAUSE
+        decision = decide(observed, inventory=lambda: self.cache.inventory(without=key), pod_security=pod_security)
         act = Act()
         outcome = await self._make_real(observed, decision, act)
         again = await self._report(observed, outcome, act)
         if act.refused:
             raise ApiError(422, "ChildRefused", "; ".join(act.refused))
         if act.foreign:
-            return min(again or _FOREIGN_PAUSE, _FOREIGN_PAUSE)
-        return again
+            act.look_again(_FOREIGN_PAUSE)
+        if again is not None:
+            act.look_again(again)
+        return act.again
 
     async def _make_real(self, observed: Observed, decision: Decision, act: Act) -> Outcome:
         wanted, replicas = decision.wanted, decision.replicas
@@ -97,9 +103,9 @@ class Reconciler:
             shared = wanted.revision.plan.node_shared_memory
             if shared:
                 desired = {node_folder(observed.owner, keep, replica) for replica in range(replicas)}
-            if not retiring or keep in observed.known:
-                if shared and replicas and not observed.has_finalizer:
-                    await self._omni.finalizer(observed, present=True)
+            free = await self._memory.clear_the_way(observed, desired)
+            guarded = not desired or observed.has_finalizer or await self._omni.finalizer(observed, present=True)
+            if (not retiring or keep in observed.known) and free and guarded:
                 await self._apply_children(observed, decision, wanted, act)
         folders = await self._memory.sweep(observed, desired, act)
         if wanted is not None and not desired and not folders and not retiring and observed.has_finalizer:
@@ -111,8 +117,9 @@ class Reconciler:
             replicas=replicas,
             retiring=tuple(sorted(retiring)),
             folders=folders,
-            foreign=tuple(act.foreign),
-            refused=tuple(act.refused),
+            # Children are applied at one time; in the order of answers the message would differ from look to look.
+            foreign=tuple(sorted(act.foreign)),
+            refused=tuple(sorted(act.refused)),
         )
 
     async def _apply_children(self, observed: Observed, decision: Decision, wanted: Known, act: Act) -> None:
@@ -132,38 +139,64 @@ class Reconciler:
             *(self._children.ensure(observed, intent, act) for intent in servers)
         )  # younger than what they join
         names_wanted = {(intent["kind"], intent["metadata"]["name"]) for intent in intents}
-        for child in observed.children.values():
-            mine = child.labels.get(REVISION) == wanted.revision.name and child.owner_uid == observed.owner.uid
-            if mine and (child.kind, child.name) not in names_wanted and not child.deleting:
-                await self._children.delete(observed, child, act)
+        extra = [
+            child
+            for child in observed.children.values()
+            if child.labels.get(REVISION) == wanted.revision.name
+            and child.owner_uid == observed.owner.uid
+            and (child.kind, child.name) not in names_wanted
+        ]
+        await self._end(observed, extra, act)
 
     async def _end_stale_servers(self, observed: Observed, wanted: Known, act: Act) -> set[str]:
-        """Ends servers that joined a RayCluster which is no more: its successor does not know their raylet (Ray 2.53)."""
-        ended: set[str] = set()
-        if wanted.revision.plan.cluster_ref:
-            return ended
+        """Ends servers that joined a Ray cluster which is no more; returns names of Deployments not to apply now.
+
+        A new head does not know an old raylet, and a stage actor whose pod restarted stays dead, while /health says 200 (0.16, run).
+        """
+        plan, ended = wanted.revision.plan, set[str]()
         for (kind, name), server in observed.children.items():
             replica = server.labels.get(REPLICA, "")
             ours = server.owner_uid == observed.owner.uid and server.labels.get(REVISION) == wanted.revision.name
-            if kind != "Deployment" or not replica or not ours:
+            if kind != "Deployment" or not replica or not ours or plan.cluster_ref:
                 continue
             cluster = names.ray_cluster(observed.owner, wanted.revision.name, int(replica))
             joined = observed.children.get(("RayCluster", cluster))
-            if joined is not None and joined.created <= server.created:
-                continue
-            ended.add(name)
-            if not server.deleting:
-                await self._children.delete(observed, server, act)
-                act.stories.append(
-                    Story(False, "Repaired", f"Deployment {name}: made again, since its Ray cluster is a new one")
-                )
+            if joined is None or joined.created > server.created:
+                ended.add(name)
+                if not server.deleting:
+                    await self._children.delete(observed, server, act)
+                    text = f"Deployment {name}: made again, since its Ray cluster is a new one"
+                    act.stories.append(Story(False, "Repaired", text))
+        for pod in observed.outlived_servers(wanted.revision.name):
+            await self._children.end_pod(pod)
+            text = f"pod {pod.name}: ended, since a pod of its Ray cluster restarted after it had joined"
+            act.stories.append(Story(True, "ServerRestarted", text))
         return ended
 
-    async def _retire(self, observed: Observed, revisions: set[str], act: Act) -> set[str]:
-        """Removes revisions; returns those that are not gone yet.
+    async def _end(self, observed: Observed, children: list[Child], act: Act) -> bool:
+        """Ends children in an order that is quick and safe; True when nothing of them is left.
 
-        Servers first: one whose Ray cluster goes at the same time takes over a minute to end, otherwise eight seconds (0.16, run).
+        Servers first: one whose Ray cluster goes at the same time takes over a minute to end, otherwise eight seconds (0.16,
+        run). Policies and the revision's record last, when no pod needs them.
         """
+        replicas = {c.labels.get(REPLICA) for c in children if c.kind == "RayCluster"}
+        revisions = {c.labels.get(REVISION) for c in children}
+        pods = [p for p in observed.live_pods() if p.revision in revisions]
+        serving = {p.replica for p in pods if p.labels.get(COMPONENT) == Component.SERVING}
+        workloads = [c for c in children if c.kind in _WORKLOADS]
+        for child in workloads:
+            waits = child.kind == "RayCluster" and child.labels.get(REPLICA) in serving
+            if not child.deleting and not waits:
+                await self._children.delete(observed, child, act)
+        if workloads or any(p.replica in replicas for p in pods):
+            return False
+        rest = [c for c in children if c.kind not in _WORKLOADS and not c.deleting]
+        for child in rest:
+            await self._children.delete(observed, child, act)
+        return not rest
+
+    async def _retire(self, observed: Observed, revisions: set[str], act: Act) -> set[str]:
+        """Removes revisions; returns those that are not gone yet."""
         left = set()
         for revision in sorted(revisions):
             mine = [
@@ -171,21 +204,20 @@ class Reconciler:
                 for c in observed.children.values()
                 if c.labels.get(REVISION) == revision and c.owner_uid == observed.owner.uid
             ]
-            workloads = [c for c in mine if c.kind in _WORKLOADS]
             pods = [p for p in observed.live_pods() if p.revision == revision]
-            serving = any(p.labels.get(COMPONENT) == Component.SERVING for p in pods)
-            for child in workloads:
-                is_server = child.labels.get(COMPONENT) == Component.SERVING
-                if not child.deleting and (is_server or not serving):
-                    await self._children.delete(observed, child, act)
-            prefix = node_folder(observed.owner, revision, 0).rsplit("-", 1)[0]
-            dirty = any(f.startswith(prefix) and not swept(observed, node=n, folder=f) for n, f in observed.folders())
-            if workloads or pods or dirty:
+            dirty = [
+                (node, folder)
+                for node, folder in observed.folders()
+                if names.folder_revision(observed.owner, folder) == revision
+                and not swept(observed, node=node, folder=folder)
+            ]
+            busy = bool(pods or dirty)
+            # Its record is what tells us of its folders, so it is the last to go.
+            ending = [c for c in mine if c.kind in _WORKLOADS] if busy else mine
+            if not await self._end(observed, ending, act) or busy:
                 left.add(revision)
-                continue
-            for child in mine:
-                if not child.deleting:
-                    await self._children.delete(observed, child, act)
+                act.blockers += [f"pod {p.name} on node {p.node or 'none'}" for p in pods[:4]]
+                act.blockers += [f"shared memory on node {node}" for node, _ in dirty[:4] if not pods]
         return left
 
     async def _delete(self, observed: Observed) -> float | None:

@@ -48,9 +48,11 @@ def _ready(outcome: Outcome, health: Health) -> Verdict:
         return Verdict(kind, Truth.FALSE, cause.reason, cause.message)
     if outcome.replicas == 0:
         return Verdict(kind, Truth.FALSE, Reason.SUSPENDED, "suspended: no accelerators are held, the plan is kept")
-    for part in (health.transport,):
-        if part.truth is Truth.FALSE:
-            return Verdict(kind, Truth.FALSE, Reason.DEGRADED, part.message)
+    if outcome.foreign:  # status.endpoint may be somebody else's
+        text = f"{', '.join(outcome.foreign)} belongs to somebody else"
+        return Verdict(kind, Truth.FALSE, Reason.FOREIGN_OBJECT, text)
+    if health.transport.truth is Truth.FALSE:
+        return Verdict(kind, Truth.FALSE, Reason.DEGRADED, health.transport.message)
     if health.ready_replicas >= outcome.replicas and health.ray.truth is Truth.TRUE:
         return Verdict(
             kind, Truth.TRUE, Reason.SERVING, f"{health.ready_replicas} of {outcome.replicas} replicas serve"
@@ -75,9 +77,9 @@ def _progressing(
     if outcome.refused:
         return Verdict(kind, Truth.FALSE, Reason.CHILD_REFUSED, "; ".join(outcome.refused)), None
     if outcome.retiring:
-        return Verdict(
-            kind, Truth.TRUE, Reason.RETIRING, f"revision {', '.join(outcome.retiring)} is being removed"
-        ), None
+        waits = f"; it waits for {', '.join(outcome.blockers)}" if outcome.blockers else ""
+        text = f"revision {', '.join(outcome.retiring)} is being removed{waits}"
+        return Verdict(kind, Truth.TRUE, Reason.RETIRING, text), None
     if outcome.active is None:
         return Verdict(kind, Truth.FALSE, ready.reason, "there is no revision to bring up"), None
     if ready.truth is Truth.TRUE or outcome.replicas == 0:

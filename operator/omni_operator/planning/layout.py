@@ -126,24 +126,11 @@ def rdma_for(
     ]
     what = asked or "rdma/*"
     if lacking:
-        return None, f"no {what} on {_some(lacking)}, and the other nodes alone cannot hold the pods"
+        return None, f"no {what} on {some(lacking)}, and the other nodes alone cannot hold the pods"
     return None, f"the nodes offer too few of {', '.join(names) or what} for one per worker pod and serving pod"
 
 
-def _some(names: Sequence[str], limit: int = 4) -> str:
+def some(names: Sequence[str], limit: int = 4) -> str:
+    """The first names, and how many more there are."""
     shown = ", ".join(names[:limit])
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
-
-
-def shortage(
-    nodes: Sequence[Node], *, accelerator: str, needed: int, stages: int, strategy: Strategy, replicas: int
-) -> str:
-    """What is missing, in words: what the pipeline needs and what each node that may be used offers."""
-    if not nodes:
-        return "no Ready node matches placement.nodeSelector and placement.tolerations; change them or add nodes"
-    offers = [f"{node.name}: {node.offers.get(accelerator, 0)}" for node in nodes]
-    each = f"{stages} on one node" if strategy is Strategy.ONE_NODE else f"{stages} in all, one per stage"
-    times = f" for each of {replicas} replicas" if replicas > 1 else ""
-    return (
-        f"the pipeline needs {needed} x {accelerator} ({each}){times}; nodes that may be used offer {_some(offers, 8)}"
-    )

@@ -10,11 +10,13 @@ from omni_operator.engine.connector import Rejection, Transport, cost
 from omni_operator.engine.pipeline import Pipeline, UnknownPipelineError, pipeline_for
 from omni_operator.engine.release import Release, UnsupportedReleaseError, ray_has_token_auth, release_for
 from omni_operator.planning.edges import Ground, NoTransport, mixed_store_protocols, plan_edge
-from omni_operator.planning.layout import Measure, RayLayout, fits, layouts, rdma_for, shortage
+from omni_operator.planning.layout import Measure, RayLayout, fits, layouts, rdma_for
 from omni_operator.planning.model import EdgePlan, Plan, Planned, PodSecurity, Reach, Refused, WorkerGroup
+from omni_operator.planning.refusal import no_layout, no_transport
 from omni_operator.planning.sizing import pod_sizes, store_plan
 from omni_operator.topology.inventory import Inventory, Node, Toleration
 
+_ENV_SOURCES = ("secretKeyRef", "configMapKeyRef", "fieldRef", "resourceFieldRef")
 _RESOURCE = {AcceleratorType.NVIDIA: "nvidia.com/gpu", AcceleratorType.AMD: "amd.com/gpu", AcceleratorType.CPU: None}
 
 
@@ -78,7 +80,7 @@ def _bad_overrides(spec: OmniDeploymentSpec, *, pipeline: Pipeline, pod_security
     for stage in spec.stages:
         where = f"stages[{stage.name}]"
         if stage.name not in names:
-            return f"{where}: pipeline {pipeline.name} has no such stage; it has {', '.join(names)}"
+            return f"{where}: pipeline {pipeline.name} has no such stage; it has {', '.join(names)}; use one of these"
         if (stage.accelerators or 1) > 1:
             return (
                 f"{where}.accelerators {stage.accelerators}: with backend Ray an actor sees one accelerator, so every stage has "
@@ -97,6 +99,13 @@ def _bad_overrides(spec: OmniDeploymentSpec, *, pipeline: Pipeline, pod_security
         if (edge.from_stage, edge.to_stage) not in edges:
             able = ", ".join(f"{a} -> {b}" for a, b in sorted(edges))
             return f"transport.edges[{edge.from_stage} -> {edge.to_stage}]: pipeline {pipeline.name} has the edges {able}; use one of these"
+    for variable in spec.engine.env:
+        sources = list(variable.value_from or ())
+        if variable.value_from is not None and (len(sources) != 1 or sources[0] not in _ENV_SOURCES):
+            return (
+                f"engine.env[{variable.name}].valueFrom: has {', '.join(sources) or 'nothing'}, but needs exactly one of "
+                f"{', '.join(_ENV_SOURCES)}; correct it"
+            )
     weights = spec.model.weights
     if weights and weights.host_path and pod_security is not PodSecurity.PRIVILEGED:
         return (
@@ -136,7 +145,9 @@ def _choose(
         else:
             candidates += found
     if not candidates:
-        return _refuse(spec, nodes=nodes, accelerator=accelerator, stages=stages, dead_ends=dead_ends)
+        if dead_ends:
+            return no_transport(dead_ends[-1], spec)
+        return no_layout(spec, nodes=nodes, accelerator=accelerator, stages=stages)
     best = min((c for c in candidates if not mixed_store_protocols(c.edges)), key=_Candidate.rank, default=None)
     if best is None:
         message = (
@@ -238,40 +249,6 @@ def _with_edges(
         return [best]
     other = candidate(replace(ground, rdma_resource=None, rdma_missing=fact, rdma_code=code))
     return [best] if isinstance(other, NoTransport) else [best, other]
-
-
-def _refuse(
-    spec: OmniDeploymentSpec,
-    *,
-    nodes: tuple[Node, ...],
-    accelerator: str | None,
-    stages: int,
-    dead_ends: list[NoTransport],
-) -> Refused:
-    if dead_ends:
-        dead = dead_ends[-1]
-        facts = "; ".join(f"{r.choice}: {r.code}, {r.fact}" for r in dead.rejected)
-        return Refused(
-            condition=ConditionType.PLANNED,
-            reason=Reason.POLICY_CANNOT_BE_MET,
-            message=f"no transport is usable on edge {dead.edge}: {facts}",
-        )
-    if not nodes:
-        message = "no Ready node matches placement.nodeSelector and placement.tolerations; change them or add nodes"
-    elif accelerator is None:  # any node holds any number of stages, so it is the domain that is missing
-        message = f"no node that may be used has the label of placement.topologyKey {spec.placement.topology_key}"
-    else:
-        message = shortage(
-            nodes,
-            accelerator=accelerator,
-            needed=stages,
-            stages=stages,
-            strategy=spec.placement.strategy,
-            replicas=spec.replicas,
-        )
-        if spec.placement.topology_key:
-            message += f"; placement.topologyKey {spec.placement.topology_key} keeps each replica inside one domain"
-    return Refused(condition=ConditionType.PLANNED, reason=Reason.NO_LAYOUT, message=message)
 
 
 def _plan(

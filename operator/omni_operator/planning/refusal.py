@@ -1,0 +1,115 @@
+"""The words of a refusal: what was asked, the facts against it, and what the user can change. Best cause first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from omni_operator.api.conditions import ConditionType, Reason
+from omni_operator.api.spec import EdgeOverride, OmniDeploymentSpec, RdmaPolicy, Strategy
+from omni_operator.engine.connector import Rejection
+from omni_operator.planning.edges import NoTransport
+from omni_operator.planning.layout import some
+from omni_operator.planning.model import Refused, Rejected
+from omni_operator.topology.inventory import Node
+
+# In the order of interest: what a user can change comes before what only another release changes.
+_REMEDIES = {
+    Rejection.NO_RDMA_ON_NODE: "offer RDMA on more nodes (a device plugin with a resource such as rdma/hca)",
+    Rejection.CAPABILITY_FORBIDDEN: "use a namespace whose pod security level is privileged",
+    Rejection.HOST_MEMORY_FORBIDDEN: "use a namespace whose pod security level is privileged",
+    Rejection.NO_SHARED_MEMORY: "set placement.strategy to OneNode where one node can hold all accelerators",
+    Rejection.PODS_NOT_OURS: "remove ray.clusterRef from a new OmniDeployment",
+    Rejection.FORBIDDEN_BY_USER: "",
+    Rejection.ASYNC_CHUNK_UNSUPPORTED: "",
+    Rejection.NEEDS_ACCELERATOR_IN_SERVING_POD: "",
+    Rejection.RELEASE_LACKS_CONNECTOR: "",
+}
+_ORDER = list(_REMEDIES)
+
+
+def no_transport(dead: NoTransport, spec: OmniDeploymentSpec) -> Refused:
+    """No transport is usable on an edge: why, by what the user asked for."""
+    override = next((o for o in spec.transport.edges if f"{o.from_stage} -> {o.to_stage}" == dead.edge), None)
+    required = spec.transport.rdma is RdmaPolicy.REQUIRE
+    if override is not None:
+        asked = "/".join(str(part) for part in (override.connector, override.protocol) if part is not None)
+        relevant = [r for r in dead.rejected if _is_asked(r, override)]
+        head = f"transport.edges[{dead.edge}] asks for {asked}, which cannot be used"
+        last = "remove the entry"
+    elif required:
+        relevant = [r for r in dead.rejected if not r.choice.endswith("/tcp")]
+        head = f"transport.rdma is Require and cannot be met on edge {dead.edge}"
+        last = "set transport.rdma to Prefer"
+    else:
+        relevant = [r for r in dead.rejected if r.code is not Rejection.FORBIDDEN_BY_USER] or list(dead.rejected)
+        head, last = f"no transport is usable on edge {dead.edge}", ""
+    facts = _facts(relevant) or "vllm-omni has no such transport"
+    remedies = [*dict.fromkeys(_REMEDIES.get(r.code, "") for r in sorted(relevant, key=_interest)), last]
+    remedy = ", or ".join(text for text in remedies if text)
+    return Refused(
+        condition=ConditionType.PLANNED,
+        reason=Reason.POLICY_CANNOT_BE_MET,
+        message=f"{head}: {facts}" + (f". To go on: {remedy}" if remedy else ""),
+    )
+
+
+def _is_asked(rejected: Rejected, override: EdgeOverride) -> bool:
+    connector, _, protocol = rejected.choice.partition("/")
+    return override.connector in {None, connector} and override.protocol in {None, protocol}
+
+
+def _interest(rejected: Rejected) -> int:
+    return _ORDER.index(rejected.code) if rejected.code in _ORDER else len(_ORDER)
+
+
+def _facts(rejected: Sequence[Rejected]) -> str:
+    """Facts with their codes; choices that share a fact share a sentence."""
+    grouped: dict[tuple[str, str], list[str]] = {}
+    for one in sorted(rejected, key=_interest):
+        grouped.setdefault((one.fact, one.code.value), []).append(one.choice)
+    return "; ".join(f"{', '.join(choices)}: {fact} ({code})" for (fact, code), choices in grouped.items())
+
+
+def no_layout(spec: OmniDeploymentSpec, *, nodes: Sequence[Node], accelerator: str | None, stages: int) -> Refused:
+    """No layout fits the nodes at all: what is missing.
+
+    Args:
+        spec: The spec.
+        nodes: Nodes that admit its pods.
+        accelerator: Extended resource of the accelerators; None on CPU.
+        stages: Stages of the pipeline, each with one accelerator.
+    """
+    key = spec.placement.topology_key
+    if not nodes:
+        message = "no Ready node matches placement.nodeSelector and placement.tolerations; change them or add nodes"
+    elif key and not any(node.labels.get(key) for node in nodes):
+        message = (
+            f"no node that may be used has the label of placement.topologyKey {key}; label the nodes or change the key"
+        )
+    elif accelerator is not None and not any(node.offers.get(accelerator) for node in nodes):
+        message = (
+            f"no node that may be used offers {accelerator} (looked at {some([n.name for n in nodes], 8)}); check "
+            "accelerator.type and accelerator.resourceName, and that the nodes' device plugin runs"
+        )
+    else:
+        message = _shortage(spec, nodes=nodes, accelerator=accelerator or "", stages=stages)
+    return Refused(condition=ConditionType.PLANNED, reason=Reason.NO_LAYOUT, message=message)
+
+
+def _shortage(spec: OmniDeploymentSpec, *, nodes: Sequence[Node], accelerator: str, stages: int) -> str:
+    together, key = spec.placement.strategy is Strategy.ONE_NODE, spec.placement.topology_key
+    offers = [f"{node.name}: {node.offers.get(accelerator, 0)}" for node in nodes]
+    each = f"{stages} on one node" if together else f"{stages} in all, one per stage"
+    times = f" for each of {spec.replicas} replicas" if spec.replicas > 1 else ""
+    domain = f"; placement.topologyKey {key} keeps each replica inside one domain" if key else ""
+    remedies = ["add nodes"]
+    if spec.replicas > 1:
+        remedies.append("lower replicas")
+    if together and sum(node.offers.get(accelerator, 0) for node in nodes) >= stages * max(1, spec.replicas):
+        remedies.append("set placement.strategy to Spread")
+    if key:
+        remedies.append("remove placement.topologyKey")
+    return (
+        f"the pipeline needs {stages} x {accelerator} ({each}){times}; nodes that may be used offer {some(offers, 8)}{domain}. "
+        f"To go on: {', or '.join(remedies)}"
+    )
