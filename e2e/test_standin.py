@@ -113,6 +113,27 @@ def test_children_are_repaired_and_neighbours_left_alone(space: str) -> None:
     _gone(two)
 
 
+def test_server_follows_its_ray_cluster(space: str) -> None:
+    """A worker that is replaced leaves the server with dead actors and a green /health: the server is restarted, once."""
+    omni = Omni(space, "follows")
+    omni.apply(**CPU)
+    omni.wait("Ready", seconds=240)
+    server = omni.pods("serving")[0]["metadata"]["uid"]
+    worker = omni.pods("worker")[0]["metadata"]["name"]
+    nodes.kubectl("delete", "pod", worker, "-n", space, "--wait=false")
+    eventually(
+        "another server", lambda: [p for p in omni.pods("serving") if p["metadata"]["uid"] != server], seconds=180
+    )
+    omni.wait("Ready", seconds=240)
+    second = [p["metadata"]["uid"] for p in omni.pods("serving") if "deletionTimestamp" not in p["metadata"]]
+    assert omni.ask()["text"]
+    events = kubectl_json("get", "events", "-n", space, "--field-selector=involvedObject.name=follows")["items"]
+    assert [e["reason"] for e in events].count("ServerRestarted") == 1
+    assert [p["metadata"]["uid"] for p in omni.pods("serving") if "deletionTimestamp" not in p["metadata"]] == second
+    omni.delete()
+    _gone(omni)
+
+
 def _revision_of_service(space: str, name: str) -> str:
     return str(kubectl_json("get", "service", name, "-n", space)["spec"]["selector"]["omni.vllm.ai/revision"])
 

@@ -93,7 +93,7 @@ WEIGHTS = {"model": {"name": "/models/q", "pipeline": "qwen2_5_omni", "weights":
 
 
 def _pool(*names: str) -> Inventory:
-    labels = {"pool": "gpu", ZONE: "a"}
+    labels = {"pool": "gpu", "gpu-model": "a100", ZONE: "a"}
     return inventory(*(node(n, rdma=8, offers={"nvidia.com/mig-2g.20gb": 4}, labels=labels) for n in names))
 
 

@@ -164,11 +164,6 @@ async def test_delete_is_of_one_object_and_says_if_it_was_there(server: Server, 
     assert server.api.bodies == [{"propagationPolicy": "Background", "preconditions": {"uid": "u"}}]
 
 
-async def test_delete_in_the_foreground_waits_for_what_it_owns(server: Server) -> None:
-    await server.kube.delete(POD, "ns", "a", foreground=True)
-    assert server.api.bodies == [{"propagationPolicy": "Foreground"}]
-
-
 async def test_requests_are_counted_by_verb_and_kind(server: Server) -> None:
     server.api.objects = {"a": thing("a", 1)}
     await server.kube.list_page(POD, query={})

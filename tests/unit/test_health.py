@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -169,7 +170,13 @@ def test_their_cluster() -> None:
     scene.look()
     assert scene.says("RayClusterReady") == ("False", "RayClusterMissing")
     head = [{"type": "HeadPodReady", "status": "True"}]
-    scene.referenced = child("RayCluster", "theirs", conditions=head, desiredWorkerReplicas=1, readyWorkerReplicas=1)
+    theirs = child("RayCluster", "theirs", conditions=head, desiredWorkerReplicas=1, readyWorkerReplicas=1)
+    scene.referenced = theirs
+    scene.look()
+    assert scene.says("RayClusterReady") == ("False", "RayUnreachable"), "its GCS is on KubeRay's default port"
+    assert "set ray.port to 6379" in scene.condition("RayClusterReady")["message"]
+    body = {"spec": {"headGroupSpec": {"rayStartParams": {"port": "6399"}}}}
+    scene.referenced = replace(theirs, body=body)
     scene.serve()
     scene.look()
     assert scene.says("Ready") == ("True", "Serving")

@@ -71,6 +71,7 @@ OWNED_FLAGS = (
     "--port",
     "--served-model-name",
     "--init-timeout",
+    "--stage-init-timeout",
 )
 OWNED_ENV = (
     "RAY_ADDRESS",

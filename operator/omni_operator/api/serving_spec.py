@@ -131,7 +131,19 @@ class ServingSpec(Model):
     )
 
 
-OWNED_START_PARAMS = ("address", "head", "block", "port", "num-cpus", "num-gpus", "labels", "resources")
+OWNED_START_PARAMS = (
+    "address",
+    "head",
+    "block",
+    "port",
+    "num-cpus",
+    "num-gpus",
+    "labels",
+    "resources",
+    "dashboard-host",
+    "dashboard-port",
+    "include-dashboard",
+)
 _START_PARAMS_RULES = [
     rule(
         f"self.all(k, !(k in {list(OWNED_START_PARAMS)!r}))",

@@ -6,6 +6,7 @@ import json
 from importlib import resources
 from typing import Any
 
+from omni_operator import __version__
 from omni_operator.children import names, stage_config
 from omni_operator.children.names import Component, Owner
 from omni_operator.children.revision import Revision, spec_json
@@ -22,7 +23,7 @@ def build(owner: Owner, revision: Revision) -> dict[str, Any]:
             names.base(owner, revision.name),
             Component.CONFIG,
             revision=revision.name,
-            annotations={names.SPEC_DIGEST: revision.spec_digest},
+            annotations={names.SPEC_DIGEST: revision.spec_digest, names.RENDERED_BY: __version__},
         ),
         "immutable": True,
         "data": {

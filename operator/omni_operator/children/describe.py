@@ -20,7 +20,7 @@ def summary(plan: Plan) -> str:
     elif plan.strategy is Strategy.ONE_NODE:
         where = f"one worker pod with {plan.accelerators} x {devices}, the server on its node"
     else:
-        where = f"{plan.accelerators} worker pods with 1 x {devices} each, spread over nodes"
+        where = f"{plan.accelerators} worker pods with 1 x {devices} each, on several nodes where possible"
     return f"{plan.pipeline} on vllm-omni {plan.version}, backend {plan.backend}: {where}; edges use {plan.transport}"
 
 

@@ -15,6 +15,7 @@ REVISION = f"{GROUP}/revision"
 COMPONENT = f"{GROUP}/component"
 REPLICA = f"{GROUP}/replica"
 SPEC_DIGEST = f"{GROUP}/spec-digest"
+RENDERED_BY = f"{GROUP}/rendered-by"
 FINALIZER = f"{GROUP}/node-memory"
 
 CONFIG_DIR = "/etc/omni"

@@ -176,7 +176,8 @@ def _affinity(owner: Owner, revision: Revision, *, component: Component, replica
         worker = names.selector(owner, Component.WORKER, revision=revision.name, replica=replica)
         required.append({"labelSelector": {"matchLabels": worker}, "topologyKey": HOSTNAME})
     if revision.plan.topology_key and replica is not None:
-        mine = names.selector(owner, None, revision=revision.name, replica=replica)
+        # All follow the workers, which need most: a head that was placed first would choose the domain for them.
+        mine = names.selector(owner, Component.WORKER, revision=revision.name, replica=replica)
         required.append({"labelSelector": {"matchLabels": mine}, "topologyKey": revision.plan.topology_key})
     if required:
         pod_affinity: dict[str, Any] = dict(user.get("podAffinity") or {})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from omni_operator import __version__
 from omni_operator.controller import objects
 from omni_operator.controller.act import Act
 from omni_operator.controller.cache import Cache
@@ -19,6 +20,7 @@ from omni_operator.kube.kinds import BY_KIND, POD
 _UNREVISIONED_KINDS_OF_CHANGE = frozenset({"Service", "PodDisruptionBudget"})
 # No object has this version now, so an apply with it makes what is missing and is a 409 for what exists (ADR 5).
 _NEVER_A_VERSION = "1"
+_WORKLOADS = frozenset({"RayCluster", "Deployment"})
 
 
 @dataclass(slots=True)
@@ -29,8 +31,12 @@ class ChildWriter:
     cache: Cache
     omni: OmniWriter
 
-    async def ensure(self, observed: Observed, intent: dict[str, Any], act: Act) -> None:
-        """One child as intended; never touches what is not ours."""
+    async def ensure(self, observed: Observed, intent: dict[str, Any], act: Act, *, rendered_by: str) -> None:
+        """One child as intended; never touches what is not ours.
+
+        Workloads that another version of the operator rendered are left as they are while they exist: an upgrade of the
+        operator must not restart servers, and KubeRay would not roll the pods of a RayCluster anyway.
+        """
         kind, name = intent["kind"], intent["metadata"]["name"]
         live = observed.children.get((kind, name))
         where = f"{kind} {name}"
@@ -45,6 +51,8 @@ class ChildWriter:
                 return  # its going is an event that brings us back
             if kind == "ConfigMap":
                 intent = {key: value for key, value in intent.items() if key not in {"data", "immutable"}}
+            if kind in _WORKLOADS and rendered_by != __version__:
+                return
             path = first_difference(live.body, intent)
             if path is not None:
                 reason = "Updated" if kind in _UNREVISIONED_KINDS_OF_CHANGE else "Repaired"

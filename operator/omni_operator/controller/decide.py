@@ -63,7 +63,8 @@ def decide(observed: Observed, *, inventory: Callable[[], Inventory], pod_securi
     if same:
         wanted = current if current in same else max(same, key=lambda k: (k.created, k.revision.name))
         assert wanted is not None
-        if not _has_lost_its_ground(observed, wanted, inventory):
+        lost = _has_lost_its_ground(observed, wanted, inventory) or _is_forbidden_now(observed, wanted, pod_security)
+        if not lost:
             return Decision(accepted=accepted, planned=_standing(observed, wanted), wanted=wanted, spec=spec)
     result = make_plan(spec=spec, inventory=inventory(), pod_security=pod_security)
     if isinstance(result, Refused):
@@ -74,7 +75,8 @@ def decide(observed: Observed, *, inventory: Callable[[], Inventory], pod_securi
     made = Known(revision=new_revision(spec=spec, plan=result.plan), created="")
     if made.revision.name in observed.known:
         made = observed.known[made.revision.name]
-    if spec.rollout.strategy is RolloutStrategy.HOLD and current is not None and made != current:
+    # Hold is about edits; a revision of this very spec that can no longer run holds nothing.
+    if spec.rollout.strategy is RolloutStrategy.HOLD and current is not None and made != current and not same:
         text = (
             f"the spec changed, but rollout.strategy is Hold: revision {current.revision.name} stays; set Recreate to go to "
             f"{made.revision.name} ({summary(result.plan)})"
@@ -141,6 +143,13 @@ def _standing(observed: Observed, wanted: Known) -> Verdict:
         text = f"pods wait for free capacity; {first.name}: {first.unschedulable}"
         return Verdict(ConditionType.PLANNED, Truth.TRUE, Reason.WAITING_FOR_CAPACITY, text)
     return Verdict(ConditionType.PLANNED, Truth.TRUE, Reason.PLAN_FITS, summary(wanted.revision.plan))
+
+
+def _is_forbidden_now(observed: Observed, wanted: Known, pod_security: PodSecurity) -> bool:
+    """Whether the namespace became stricter than the plan and no pod of it is left to disturb."""
+    levels = list(PodSecurity)
+    stricter = levels.index(pod_security) > levels.index(wanted.revision.plan.pod_security)
+    return stricter and not any(p.revision == wanted.revision.name for p in observed.live_pods())
 
 
 def _has_lost_its_ground(observed: Observed, wanted: Known, inventory: Callable[[], Inventory]) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 from omni_operator.api.conditions import ConditionType, Reason, Truth
 from omni_operator.api.spec import Protocol, Strategy
 from omni_operator.children import names
-from omni_operator.children.names import COMPONENT, Component
+from omni_operator.children.names import COMPONENT, REVISION, Component
 from omni_operator.controller.objects import Child, Pod
 from omni_operator.controller.observed import Known, Observed, Outcome, Verdict
 from omni_operator.planning.model import Plan
@@ -51,10 +51,12 @@ def judge(observed: Observed, outcome: Outcome) -> Health:
     pods = [p for p in observed.live_pods() if p.revision == active.revision.name]
     ready = sum(_server_available(observed, active, replica) for replica in range(outcome.replicas))
     ray = _ray(observed, active, outcome.replicas, pods)
+    stores = [p for p in pods if p.labels.get(COMPONENT) == Component.STORE]
     servers = [p for p in pods if p.labels.get(COMPONENT) == Component.SERVING]
     return Health(
         ray=ray,
-        serving=_serving(ready, outcome.replicas, servers, ray_up=ray.truth is Truth.TRUE),
+        serving=_refused_pods(observed, active)
+        or _serving(ready, outcome.replicas, servers, store=stores, ray_up=ray.truth is Truth.TRUE),
         transport=_transport(active.revision.plan, pods, outcome.replicas),
         ready_replicas=ready,
     )
@@ -67,15 +69,22 @@ def _verdict(kind: ConditionType, truth: Truth, reason: Reason, message: str) ->
 def _ray(observed: Observed, active: Known, replicas: int, pods: Sequence[Pod]) -> Verdict:
     kind = ConditionType.RAY_CLUSTER_READY
     plan = active.revision.plan
+    if observed.kuberay_missing:
+        text = "the API server does not know RayClusters (ray.io/v1); install KubeRay 1.6 and its CRDs"
+        return _verdict(kind, Truth.FALSE, Reason.KUBERAY_MISSING, text)
     if plan.cluster_ref:
         if observed.referenced is None:
             text = f"RayCluster {plan.cluster_ref} of ray.clusterRef does not exist in this namespace; create it or change the name"
             return _verdict(kind, Truth.FALSE, Reason.RAY_CLUSTER_MISSING, text)
-        up, text = _cluster_state(observed.referenced)
+        port = active.revision.spec.ray.port
+        if (theirs := _gcs_port(observed.referenced)) != port:
+            text = (
+                f"RayCluster {plan.cluster_ref} has its GCS on port {theirs}, ray.port is {port}, so the server cannot reach it; "
+                f"set ray.port to {theirs}"
+            )
+            return _verdict(kind, Truth.FALSE, Reason.RAY_UNREACHABLE, text)
+        up, text = _cluster_state(observed.referenced, least=0)  # a head may have accelerators itself
         return _verdict(kind, Truth.TRUE if up else Truth.FALSE, Reason.RAY_READY if up else Reason.RAY_STARTING, text)
-    if observed.kuberay_missing:
-        text = "the API server does not know RayClusters (ray.io/v1); install KubeRay 1.6 and its CRDs"
-        return _verdict(kind, Truth.FALSE, Reason.KUBERAY_MISSING, text)
     ray_pods = [p for p in pods if p.labels.get(COMPONENT) in {Component.HEAD, Component.WORKER}]
     states = []
     for replica in range(replicas):
@@ -89,7 +98,13 @@ def _ray(observed: Observed, active: Known, replicas: int, pods: Sequence[Pod]) 
     return _verdict(kind, Truth.FALSE, Reason.RAY_STARTING, next(text for up, text in states if not up))
 
 
-def _cluster_state(cluster: Child) -> tuple[bool, str]:
+def _gcs_port(cluster: Child) -> int:
+    """The GCS port of a RayCluster; 6379 when it does not say (KubeRay 1.6.2)."""
+    params = (cluster.body.get("spec", {}).get("headGroupSpec") or {}).get("rayStartParams") or {}
+    return int(params.get("port", 6379))
+
+
+def _cluster_state(cluster: Child, *, least: int = 1) -> tuple[bool, str]:
     """Whether a RayCluster is up. status.state is not asked: it stays "ready" when pods fail later (KubeRay 1.6.2)."""
     status: dict[str, Any] = cluster.status
     if not status:
@@ -104,7 +119,7 @@ def _cluster_state(cluster: Child) -> tuple[bool, str]:
     if failure.get("status") == "True":
         return False, f"RayCluster {cluster.name}: {failure.get('reason')}: {failure.get('message')}"
     text = f"RayCluster {cluster.name}: head {'ready' if head else 'not ready'}, {ready} of {wanted} workers ready"
-    return head and wanted > 0 and ready >= wanted, text
+    return head and ready >= wanted >= least, text
 
 
 def _failing(pods: Sequence[Pod]) -> tuple[Reason, str] | None:
@@ -124,7 +139,19 @@ def _server_available(observed: Observed, active: Known, replica: int) -> bool:
     return deployment is not None and not deployment.deleting and int(deployment.status.get("availableReplicas", 0)) > 0
 
 
-def _serving(ready: int, wanted: int, pods: Sequence[Pod], *, ray_up: bool) -> Verdict:
+def _refused_pods(observed: Observed, active: Known) -> Verdict | None:
+    """Pods that the API server refuses to a Deployment (quota, admission): there is no pod that could tell."""
+    for (kind, name), child in observed.children.items():
+        if kind != "Deployment" or child.labels.get(REVISION) != active.revision.name:
+            continue
+        for condition in child.status.get("conditions") or ():
+            if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
+                text = f"Deployment {name}: {condition.get('message')}"
+                return _verdict(ConditionType.SERVING_READY, Truth.FALSE, Reason.CHILD_REFUSED, text)
+    return None
+
+
+def _serving(ready: int, wanted: int, pods: Sequence[Pod], *, store: Sequence[Pod], ray_up: bool) -> Verdict:
     kind = ConditionType.SERVING_READY
     if ready >= wanted:
         return _verdict(kind, Truth.TRUE, Reason.SERVER_READY, f"{ready} of {wanted} servers answer /health")
@@ -139,6 +166,8 @@ def _serving(ready: int, wanted: int, pods: Sequence[Pod], *, ray_up: bool) -> V
         if pod.trouble or pod.last_words:
             text = ": ".join(part for part in (f"pod {pod.name}", pod.trouble, pod.last_words) if part)
             return _verdict(kind, Truth.FALSE, Reason.SERVER_FAILING, text)
+    if (found := _failing(store)) is not None:
+        return _verdict(kind, Truth.FALSE, Reason.SERVER_FAILING, f"the Mooncake store is not up: {found[1]}")
     text = f"{ready} of {wanted} servers answer /health; the others wait for Ray or initialise the engine (kubectl logs shows which)"
     return _verdict(kind, Truth.FALSE, Reason.SERVER_STARTING, text)
 

@@ -50,5 +50,7 @@ def _known(omni: Omni, children: dict[tuple[str, str], Child]) -> tuple[dict[str
             _log.exception("ConfigMap %s/%s is not a revision that this operator can read", child.namespace, child.name)
             unreadable.append(name)
             continue
-        found[name] = Known(revision=made, created=child.created)
+        found[name] = Known(
+            revision=made, created=child.created, rendered_by=child.annotations.get(names.RENDERED_BY, "")
+        )
     return found, tuple(unreadable)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from omni_operator import __version__
 from omni_operator.api.conditions import ConditionType, Reason, Truth
 from omni_operator.children.names import (
     COMPONENT,
@@ -21,10 +22,17 @@ from omni_operator.controller.objects import Child, Omni, Pod
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """A revision that exists: its ConfigMap was read."""
+    """A revision that exists: its ConfigMap was read.
+
+    Attributes:
+        revision: The revision.
+        created: Creation of its ConfigMap; empty while it has none.
+        rendered_by: Version of the operator that made its children.
+    """
 
     revision: Revision
     created: str
+    rendered_by: str = __version__
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -126,17 +126,18 @@ class Reconciler:
         service = (decision.spec or wanted.revision.spec).serving.service
         intents = render(observed.owner, wanted.revision, replicas=decision.replicas, service=service)
         config, *rest = intents
-        await self._children.ensure(
-            observed, config, act
-        )  # the record of the plan exists before anything that was made from it
+        # The record of the plan exists before anything that was made from it.
+        await self._children.ensure(observed, config, act, rendered_by=wanted.rendered_by)
         if act.foreign or act.refused:
             return
         stale = await self._end_stale_servers(observed, wanted, act)
         servers = [i for i in rest if i["kind"] == "Deployment" and i["metadata"]["name"] not in stale]
         others = [i for i in rest if i["kind"] != "Deployment"]
-        await asyncio.gather(*(self._children.ensure(observed, intent, act) for intent in others))
         await asyncio.gather(
-            *(self._children.ensure(observed, intent, act) for intent in servers)
+            *(self._children.ensure(observed, intent, act, rendered_by=wanted.rendered_by) for intent in others)
+        )
+        await asyncio.gather(
+            *(self._children.ensure(observed, intent, act, rendered_by=wanted.rendered_by) for intent in servers)
         )  # younger than what they join
         names_wanted = {(intent["kind"], intent["metadata"]["name"]) for intent in intents}
         extra = [

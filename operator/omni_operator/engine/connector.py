@@ -34,7 +34,7 @@ class Transport:
         return "SharedMemory/shm" if self.protocol is Protocol.SHM else f"{self.connector}/{self.protocol}"
 
 
-# Best first (docs/design: section on choosing a connector). Cost is relative time per byte; only its order matters for layouts.
+# Best first (docs/reference/transport.md). Cost is relative time per byte; only its order matters for layouts.
 PREFERENCE: tuple[tuple[Transport, int], ...] = (
     (Transport(Connector.SHARED_MEMORY, Protocol.SHM), 1),
     (Transport(Connector.MOONCAKE_TRANSFER_ENGINE, Protocol.RDMA), 2),

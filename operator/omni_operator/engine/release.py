@@ -36,8 +36,6 @@ class Release:
         async_chunk_key: Whether the configuration has a top-level `async_chunk` (0.16 on).
         shm_threshold_key: Whether SharedMemoryConnector has `shm_threshold_bytes`.
         init_timeout_flag: Whether `--init-timeout` exists.
-        transfer_engine_in_server: Whether the server (which has no accelerator on Ray) must open every edge's connector.
-            It pins memory with CUDA, so TransferEngine cannot start there (entrypoints/omni.py of 0.16).
     """
 
     line: str
@@ -49,7 +47,6 @@ class Release:
     async_chunk_key: bool
     shm_threshold_key: bool = True
     init_timeout_flag: bool = True
-    transfer_engine_in_server: bool = True
 
 
 _RECORDS = (

@@ -121,11 +121,9 @@ class Kube:
             raise
         return found
 
-    async def delete(
-        self, resource: Resource, namespace: str, name: str, *, uid: str | None = None, foreground: bool = False
-    ) -> bool:
+    async def delete(self, resource: Resource, namespace: str, name: str, *, uid: str | None = None) -> bool:
         """Deletes an object, if it still is the one with `uid`; False when it is not there (any more)."""
-        body: dict[str, Any] = {"propagationPolicy": "Foreground" if foreground else "Background"}
+        body: dict[str, Any] = {"propagationPolicy": "Background"}
         if uid:
             body["preconditions"] = {"uid": uid}
         try:

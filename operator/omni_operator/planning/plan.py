@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from omni_operator.api.conditions import ConditionType, Reason
 from omni_operator.api.spec import AcceleratorType, Backend, OmniDeploymentSpec, Strategy
@@ -14,7 +15,7 @@ from omni_operator.planning.layout import Measure, RayLayout, fits, layouts, rdm
 from omni_operator.planning.model import EdgePlan, Plan, Planned, PodSecurity, Reach, Refused, WorkerGroup
 from omni_operator.planning.refusal import no_layout, no_transport
 from omni_operator.planning.sizing import pod_sizes, store_plan
-from omni_operator.topology.inventory import Inventory, Node, Toleration
+from omni_operator.topology.inventory import Inventory, Node, Toleration, matches_affinity
 
 _ENV_SOURCES = ("secretKeyRef", "configMapKeyRef", "fieldRef", "resourceFieldRef")
 _RESOURCE = {AcceleratorType.NVIDIA: "nvidia.com/gpu", AcceleratorType.AMD: "amd.com/gpu", AcceleratorType.CPU: None}
@@ -90,10 +91,16 @@ def _bad_overrides(spec: OmniDeploymentSpec, *, pipeline: Pipeline, pod_security
             return (
                 f"{where}.replicas {stage.replicas}: backend Ray runs one actor per stage; raise spec.replicas instead"
             )
+        if message := _bad_engine_args(where, stage.engine_args or {}):
+            return message
+        if stage.resources and spec.ray.cluster_ref:
+            return f"{where}.resources: the pods of ray.clusterRef are not ours to size; remove it"
         if stage.node_selector:
             return f"{where}.nodeSelector: with backend Ray it is Ray that places stages; use placement.nodeSelector"
         if stage.tolerations:
             return f"{where}.tolerations: with backend Ray it is Ray that places stages; use placement.tolerations"
+    if spec.ray.cluster_ref and spec.placement.strategy is Strategy.ONE_NODE:
+        return "placement.strategy OneNode: the pods of ray.clusterRef are not ours to place; remove it"
     edges = {(pipeline.stage(e.producer).name, pipeline.stage(e.consumer).name) for e in pipeline.edges}
     for edge in spec.transport.edges:
         if (edge.from_stage, edge.to_stage) not in edges:
@@ -111,6 +118,19 @@ def _bad_overrides(spec: OmniDeploymentSpec, *, pipeline: Pipeline, pod_security
         return (
             f"model.weights.hostPath: the namespace enforces pod security level {pod_security}, which forbids hostPath; use "
             "model.weights.claim"
+        )
+    return None
+
+
+def _bad_engine_args(where: str, args: dict[str, Any]) -> str | None:
+    """Arguments that need more than the one accelerator of a Ray actor (0.14, 0.16)."""
+    for key in ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size"):
+        if args.get(key, 1) not in {1, "1"}:
+            return f"{where}.engineArgs.{key} {args[key]}: with backend Ray an actor sees one accelerator; remove it"
+    if args.get("distributed_executor_backend") == "ray":
+        return (
+            f"{where}.engineArgs.distributed_executor_backend ray: inside a Ray actor it waits for accelerators that the actor "
+            "itself holds; remove it"
         )
     return None
 
@@ -188,7 +208,9 @@ def admitting_nodes(spec: OmniDeploymentSpec, inventory: Inventory) -> tuple[Nod
         Toleration(key=t.key or "", operator=t.operator, value=t.value or "", effect=t.effect or "")
         for t in spec.placement.tolerations
     ]
-    return inventory.admitting(selector=spec.placement.node_selector, tolerations=tolerations)
+    admitted = inventory.admitting(selector=spec.placement.node_selector, tolerations=tolerations)
+    affinity = (spec.placement.affinity or {}).get("nodeAffinity") or {}
+    return tuple(node for node in admitted if matches_affinity(node, affinity))
 
 
 def _with_edges(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 RDMA_PREFIX = "rdma/"
 
@@ -99,3 +100,33 @@ class Inventory:
 def rdma_resources(node: Node) -> tuple[str, ...]:
     """RDMA resources a node offers, by name."""
     return tuple(sorted(r for r, count in node.offers.items() if r.startswith(RDMA_PREFIX) and count > 0))
+
+
+def matches_affinity(node: Node, affinity: Mapping[str, Any]) -> bool:
+    """Whether a node meets the required part of a pod's nodeAffinity, by the API's rules."""
+    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or {}
+    terms = required.get("nodeSelectorTerms") or ()
+    return not terms or any(_meets(node, term) for term in terms)
+
+
+def _meets(node: Node, term: Mapping[str, Any]) -> bool:
+    by_label = [(node.labels.get(e["key"]), e) for e in term.get("matchExpressions") or ()]
+    by_field = [(node.name if e["key"] == "metadata.name" else None, e) for e in term.get("matchFields") or ()]
+    return bool(by_label or by_field) and all(_holds(value, e) for value, e in (*by_label, *by_field))
+
+
+def _holds(value: str | None, expression: Mapping[str, Any]) -> bool:
+    operator, values = expression["operator"], expression.get("values") or ()
+    match operator:
+        case "In":
+            return value in values
+        case "NotIn":
+            return value not in values
+        case "Exists":
+            return value is not None
+        case "DoesNotExist":
+            return value is None
+    if value is None or not value.lstrip("-").isdigit() or len(values) != 1:
+        return False
+    bound = int(str(next(iter(values))))
+    return int(value) > bound if operator == "Gt" else int(value) < bound

@@ -51,6 +51,10 @@ class Deadline:
         self.start = time.monotonic()
         self.spoke = -SAY_SECONDS
 
+    def left(self) -> float:
+        """Seconds of the budget that are left."""
+        return max(0.0, self.start + self.seconds - time.monotonic())
+
     def wait(self, what: str, why: str, *, code: str) -> None:
         """Sleeps a little, speaking now and then; raises GiveUpError when the budget is used up."""
         passed = time.monotonic() - self.start
@@ -138,9 +142,7 @@ def join(address: str, object_store_bytes: int, deadline: Deadline) -> None:
     while True:
         say(" ".join(command))
         try:
-            done = subprocess.run(
-                command, capture_output=True, text=True, timeout=max(60, deadline.seconds / 2), check=False
-            )
+            done = subprocess.run(command, capture_output=True, text=True, timeout=deadline.left() + 60, check=False)
         except subprocess.TimeoutExpired:
             deadline.wait("`ray start`", "it did not end", code="RayUnreachable")
             continue

@@ -1,0 +1,159 @@
+"""What a look writes, against the real cache and a client that only notes: races and orders that no server test can force."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from omni_operator.children import sweeper
+from omni_operator.children.names import COMPONENT, MANAGED_BY, MANAGER, NAME, REPLICA, REVISION, Component, Owner
+from omni_operator.controller import objects
+from omni_operator.controller.act import Act
+from omni_operator.controller.cache import Cache
+from omni_operator.controller.child_writer import ChildWriter
+from omni_operator.controller.node_memory import NodeMemory
+from omni_operator.controller.objects import Child, Omni, Pod
+from omni_operator.controller.observed import Observed
+from omni_operator.controller.omni_writer import OmniWriter
+
+NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
+OWNER = Owner(namespace="ns", name="omni", uid="aaaaaaaa-0000")
+FOLDER = "aaaaaaaa-0c0ffee0-0"
+ENGINE = {"version": "0.16.0"}
+
+
+def omni(**changes: Any) -> Omni:
+    base = Omni(
+        namespace="ns", name="omni", uid=OWNER.uid, resource_version="5", generation=1, deleting=False, finalizers=(),
+        spec={"model": {"name": "m"}, "engine": ENGINE}, status={},
+    )  # fmt: skip
+    return replace(base, **changes)
+
+
+def observed(
+    subject: Omni, *, pods: tuple[Pod, ...] = (), children: dict[tuple[str, str], Child] | None = None
+) -> Observed:
+    return Observed(
+        omni=subject, owner=OWNER, known={}, children=children or {}, pods=pods, referenced=None, kuberay_missing=False,
+        missing_nodes=frozenset(),
+    )  # fmt: skip
+
+
+def pod(name: str, component: Component, **changes: Any) -> Pod:
+    labels = {NAME: "omni", REVISION: "0c0ffee0", REPLICA: "0", COMPONENT: component.value}
+    base = Pod(
+        namespace="ns",
+        name=name,
+        resource_version="1",
+        node="n",
+        phase="Running",
+        ready=True,
+        deleting=False,
+        labels=labels,
+    )
+    return replace(base, **changes)
+
+
+def sweep_pod(phase: str, **changes: Any) -> Pod:
+    name = sweeper.name_for(OWNER, node="n", folder=FOLDER)
+    created = "2026-01-01T11:59:55Z"
+    return pod(name, Component.SWEEPER, phase=phase, owner_uid=OWNER.uid, created=created, **changes)
+
+
+@dataclass
+class Notes:
+    """A client that notes what it is asked, and answers with what it is told."""
+
+    answer: dict[str, Any] = field(default_factory=dict)
+    calls: list[tuple[str, str]] = field(default_factory=list)
+
+    async def apply(self, resource: Any, obj: dict[str, Any], **_: Any) -> dict[str, Any]:
+        self.calls.append(("apply", obj["metadata"]["name"]))
+        return self.answer
+
+    async def create(self, resource: Any, obj: dict[str, Any]) -> dict[str, Any]:
+        self.calls.append(("create", obj["metadata"]["name"]))
+        return obj
+
+    async def delete(self, resource: Any, namespace: str, name: str, **_: Any) -> bool:
+        self.calls.append(("delete", name))
+        return True
+
+
+def raw_omni(*, generation: int, version: str) -> dict[str, Any]:
+    meta = {"namespace": "ns", "name": "omni", "uid": OWNER.uid, "resourceVersion": version, "generation": generation}
+    return {"metadata": meta, "spec": {}, "status": {}}
+
+
+@pytest.mark.parametrize(("generation", "looks"), [(1, []), (2, ["ns/omni"])])
+async def test_an_edit_that_arrives_with_our_own_answer_is_looked_at(generation: int, looks: list[str]) -> None:
+    """The events of such an edit are not newer than the answer, so nothing else would bring us back."""
+    seen: list[str] = []
+    client: Any = Notes(answer=raw_omni(generation=generation, version="7"))
+    cache = Cache(kube=client, look=seen.append, capacity_changed=lambda: None)
+    cache.learn(omni())
+    writer = OmniWriter(kube=client, cache=cache, instance="test", now=lambda: NOW)
+    assert await writer.status(omni(), {"observedGeneration": 1})
+    assert seen == looks
+
+
+async def test_a_sweeper_of_a_folder_that_is_wanted_again_goes_first() -> None:
+    client: Any = Notes()
+    subject = omni(status={"nodeMemory": [{"node": "n", "revision": FOLDER}]})
+    memory = NodeMemory(kube=client, now=lambda: NOW)
+    assert not await memory.clear_the_way(observed(subject, pods=(sweep_pod("Running"),)), [FOLDER])
+    assert [call for call, _ in client.calls] == ["delete"]
+    assert await memory.clear_the_way(observed(subject), [FOLDER])
+
+
+async def test_a_failed_sweeper_is_not_replaced_at_api_speed() -> None:
+    client: Any = Notes()
+    subject = omni(status={"nodeMemory": [{"node": "n", "revision": FOLDER}]})
+    memory, act = NodeMemory(kube=client, now=lambda: NOW), Act()
+    left = await memory.sweep(observed(subject, pods=(sweep_pod("Failed", last_words="OutOfpods"),)), (), act)
+    assert left == {("n", FOLDER)}
+    assert client.calls == []
+    assert act.again is not None
+    assert "OutOfpods" in act.blockers[0]
+
+
+@pytest.mark.parametrize("text", ["x; rm -rf /", "../../etc", "bbbbbbbb-0c0ffee0-0", "aaaaaaaa-0c0ffee0-0/..", ""])
+async def test_status_names_no_folder_but_our_own(text: str) -> None:
+    """Whoever may write status must not choose what a pod with the node's memory removes."""
+    client: Any = Notes()
+    subject = omni(status={"nodeMemory": [{"node": "n", "revision": text}]})
+    assert observed(subject).folders() == frozenset()
+    assert await NodeMemory(kube=client, now=lambda: NOW).sweep(observed(subject), (), Act()) == frozenset()
+    assert client.calls == []
+
+
+@pytest.mark.parametrize(
+    ("worker_started", "outlived"), [("2026-01-01T11:00:00Z", False), ("2026-01-01T11:30:00Z", True), ("", False)]
+)
+def test_a_server_is_outlived_when_a_ray_pod_started_after_it_was_ready(worker_started: str, *, outlived: bool) -> None:
+    server = pod("server", Component.SERVING, ready_since="2026-01-01T11:10:00Z")
+    worker = pod("worker", Component.WORKER, started=worker_started)
+    found = observed(omni(), pods=(server, worker)).outlived_servers("0c0ffee0")
+    assert [p.name for p in found] == (["server"] if outlived else [])
+
+
+@pytest.mark.parametrize(("rendered_by", "calls"), [("0.0.9", []), (None, [("apply", "d")])])
+async def test_workloads_of_another_version_are_left_as_they_are(
+    rendered_by: str | None, calls: list[tuple[str, str]]
+) -> None:
+    """An upgrade of the operator must not restart servers."""
+    from omni_operator import __version__
+
+    meta = {"namespace": "ns", "name": "d", "uid": "d", "resourceVersion": "1", "ownerReferences": [OWNER.reference()]}
+    meta["labels"] = {MANAGED_BY: MANAGER, NAME: "omni"}
+    live = objects.child("Deployment", {"metadata": meta, "spec": {"replicas": 1, "paused": False}})
+    client: Any = Notes(answer={"metadata": {**meta, "resourceVersion": "2"}, "spec": {}})
+    cache = Cache(kube=client, look=lambda _: None, capacity_changed=lambda: None)
+    writer = ChildWriter(kube=client, cache=cache, omni=OmniWriter(kube=client, cache=cache, instance="test"))
+    intent = {"kind": "Deployment", "metadata": {"name": "d", "namespace": "ns"}, "spec": {"replicas": 2}}
+    look = observed(omni(), children={("Deployment", "d"): live})
+    await writer.ensure(look, intent, Act(), rendered_by=rendered_by or __version__)
+    assert client.calls == calls
