@@ -130,7 +130,7 @@ def _ray_cluster() -> Object:
         "metadata": {"name": "theirs"},
         "spec": {
             "rayVersion": "2.53.0",
-            "headGroupSpec": {"rayStartParams": {}, "template": group("ray-head")},
+            "headGroupSpec": {"rayStartParams": {"port": "6399"}, "template": group("ray-head")},
             "workerGroupSpecs": [{**workers, "template": group("ray-worker")}],
         },
     }

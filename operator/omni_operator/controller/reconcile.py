@@ -259,7 +259,8 @@ class Reconciler:
             if not await self._omni.status(observed.omni, status):
                 return None
             self._written[key] = moment
-        text = summary(outcome.active.revision.plan) if outcome.active else None
+        revision = outcome.active.revision if outcome.active else None
+        text = f"revision {revision.name}: {summary(revision.plan)}" if revision else None
         for story in from_conditions(before, status, summary=text):
             await self._omni.tell(observed.omni, story)
         return again
