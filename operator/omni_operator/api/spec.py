@@ -22,7 +22,12 @@ from omni_operator.api.base import (
 )
 from omni_operator.api.engine_spec import OWNED_ENV, OWNED_FLAGS, Backend, EngineSpec, EnvVar, PullPolicy
 from omni_operator.api.model_spec import ClaimSource, HostPathSource, ModelSpec, SecretKey, Weights
-from omni_operator.api.serving_spec import RESOURCE_RULES, RaySpec, ResourceMap, RolloutSpec, ServingSpec
+from omni_operator.api.serving_spec import (
+    ContainerResources,
+    RaySpec,
+    RolloutSpec,
+    ServingSpec,
+)
 
 __all__ = [
     "OWNED_ENV",
@@ -43,7 +48,6 @@ __all__ = [
     "PullPolicy",
     "RaySpec",
     "RdmaPolicy",
-    "Resources",
     "RolloutSpec",
     "SecretKey",
     "ServingSpec",
@@ -170,16 +174,6 @@ class Toleration(Model):
     )
 
 
-class Resources(Model):
-    """Requests and limits of one container, besides accelerators."""
-
-    model_config = {**Model.model_config, "json_schema_extra": schema(rules=RESOURCE_RULES)}
-    requests: ResourceMap = Field(
-        default_factory=dict, description="Resources a container asks for, such as cpu and memory."
-    )
-    limits: ResourceMap = Field(default_factory=dict, description="Resources a container may not exceed.")
-
-
 Tolerations = Annotated[list[Toleration], Field(max_length=32)]
 
 
@@ -200,7 +194,7 @@ class StageOverride(Model):
     replicas: Annotated[int, Field(ge=1, le=64)] | None = Field(
         default=None, description="Copies of this stage inside one pipeline; 1 when not set. Not with backend Ray."
     )
-    resources: Resources | None = Field(
+    resources: ContainerResources | None = Field(
         default=None, description="Requests and limits this stage adds to the pod that runs it."
     )
     engine_args: Opaque | None = Field(

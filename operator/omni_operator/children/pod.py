@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from omni_operator.api.serving_spec import ContainerResources
-from omni_operator.api.spec import AcceleratorType, EngineSpec, Resources, Strategy
+from omni_operator.api.spec import AcceleratorType, EngineSpec, Strategy
 from omni_operator.children import names
 from omni_operator.children.names import CONFIG_DIR, NODE_SHM_PARENT, Component, Owner
 from omni_operator.children.revision import Revision
@@ -23,7 +23,7 @@ def engine_image(engine: EngineSpec) -> str:
 
 
 def resources(
-    user: ContainerResources | Resources | None,
+    user: ContainerResources | None,
     *,
     cpu: str,
     memory_bytes: int,

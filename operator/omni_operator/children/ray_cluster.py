@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from omni_operator.api.spec import Resources
+from omni_operator.api.serving_spec import ContainerResources
 from omni_operator.children import command, names, pod
 from omni_operator.children.names import Component, Owner
 from omni_operator.children.revision import Revision
@@ -128,7 +128,7 @@ def _workers(owner: Owner, revision: Revision, replica: int, group: WorkerGroup)
     }
 
 
-def _stage_resources(revision: Revision, group: WorkerGroup) -> Resources | None:
+def _stage_resources(revision: Revision, group: WorkerGroup) -> ContainerResources | None:
     """What the stages of a pod ask for together.
 
     One pod for all stages: the sum. A pod per stage: Ray may place any stage in any pod, so each pod needs the largest.
@@ -150,7 +150,7 @@ def _stage_resources(revision: Revision, group: WorkerGroup) -> Resources | None
                     out[key] = value
         return out
 
-    return Resources(requests=fold([r.requests for r in wanted]), limits=fold([r.limits for r in wanted]))
+    return ContainerResources(requests=fold([r.requests for r in wanted]), limits=fold([r.limits for r in wanted]))
 
 
 def _plain(number: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from typing import Any
 
 from rich.console import Console
 from rich.live import Live
@@ -46,15 +47,18 @@ def watch(access: Access, name: str, *, until_ready: bool, seconds: float) -> in
         time.sleep(_POLL_SECONDS)
 
 
-def _ready(omni: dict) -> bool:  # type: ignore[type-arg]
-    conditions = (omni.get("status") or {}).get("conditions") or ()
+def _ready(omni: dict[str, Any]) -> bool:
+    """Whether what is written is what serves: after a bad edit the old revision goes on and is Ready, but that is not it."""
+    conditions = {c["type"]: c for c in (omni.get("status") or {}).get("conditions") or ()}
     current = omni["metadata"].get("generation")
-    return any(
-        c["type"] == "Ready" and c["status"] == "True" and c.get("observedGeneration") == current for c in conditions
+    wanted = ("Accepted", "Planned", "Ready")
+    return all(
+        conditions.get(kind, {}).get("status") == "True" and conditions[kind].get("observedGeneration") == current
+        for kind in wanted
     )
 
 
-def _line(omni: dict) -> str:  # type: ignore[type-arg]
+def _line(omni: dict[str, Any]) -> str:
     """The condition that tells where it stands."""
     conditions = {c["type"]: c for c in (omni.get("status") or {}).get("conditions") or ()}
     if not conditions:
