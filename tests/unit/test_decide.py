@@ -8,6 +8,8 @@ import pytest
 
 from omni_operator.api.conditions import Reason, Truth
 from omni_operator.children.names import Component
+from omni_operator.controller.observed import Known
+from omni_operator.planning.model import PodSecurity
 from tests.unit import make
 from tests.unit.make import ONE_NODE, TWO_NODES, inventory, node
 from tests.unit.scene import Scene
@@ -107,6 +109,13 @@ def test_a_broken_spec_can_still_be_suspended_and_scaled(edit: dict[str, Any], r
     assert running.decide().replicas == 0
 
 
+def test_replicas_that_cannot_be_read_stay_as_they_are() -> None:
+    scene = Scene(spec=make.raw_spec(replicas=3), nodes=inventory(node("a", 9)))
+    scene.bring_up(3, workers=1)
+    scene.edit(replicas="many")
+    assert scene.decide().replicas == 3
+
+
 def test_correcting_a_broken_edit_brings_nothing_new(running: Scene) -> None:
     before, spec = running.revision, running.spec
     running.edit(surprise=1)
@@ -167,6 +176,33 @@ def test_going_back_takes_the_revision_that_still_exists(running: Scene) -> None
     decision = running.decide()
     assert decision.wanted is not None
     assert decision.wanted.revision.name == before
+
+
+def test_of_two_plans_for_one_spec_the_active_one_stays(running: Scene) -> None:
+    """The newer one may be what an operator began before it ended; going to it would restart what serves."""
+    running.later(60)
+    newer = Known(revision=make.revision(nodes=ONE_NODE), created="2026-01-01T00:01:00Z")
+    assert newer.revision.spec_digest == running.known[running.revision].revision.spec_digest
+    running.known = {**running.known, newer.revision.name: newer}
+    assert running.decide().wanted == running.known[running.revision]
+    running.status = {}
+    assert running.decide().wanted == newer
+
+
+def test_a_stricter_namespace_stops_only_what_does_not_run_yet() -> None:
+    scene = Scene(nodes=ONE_NODE)
+    scene.bring_up(workers=1)
+    before = scene.revision
+    scene.security = PodSecurity.RESTRICTED
+    assert scene.decide().wanted == scene.known[before]  # pods that run are not touched by the namespace either
+    scene.tear_down()
+    decision = scene.decide()
+    assert decision.wanted is not None
+    assert decision.wanted.revision.plan.pod_security is PodSecurity.RESTRICTED
+    assert not decision.wanted.revision.plan.node_shared_memory
+    scene.look()
+    scene.security = PodSecurity.PRIVILEGED  # what is allowed now is no reason to change a plan that can run
+    assert scene.decide().wanted == scene.known[scene.revision]
 
 
 def test_a_restart_without_status_finds_the_newest_revision(running: Scene) -> None:

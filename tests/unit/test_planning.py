@@ -39,6 +39,12 @@ CHOICES = {
         "OneNode",
         RDMA,
     ),
+    "a device for the worker, none beside it for the server": (
+        {"placement": {"strategy": "OneNode"}, **rules(sharedMemory="PodOnly")},
+        inventory(node("a", 3, rdma=1), node("b", rdma=1)),
+        "OneNode",
+        TCP,
+    ),
     "rdma on one node of two": ({}, ONE_RACK, "Spread", TCP),
     "rdma is never": (rules(rdma="Never"), RDMA_NODES, "Spread", TCP),
     "rdma is required": (rules(rdma="Require"), RDMA_NODES, "Spread", RDMA),

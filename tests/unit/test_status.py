@@ -123,7 +123,8 @@ def test_the_deadline() -> None:
     assert "rollout.progressDeadlineSeconds" in scene.condition("Progressing")["message"]
     assert scene.again is None
     scene.later(1000)
-    assert scene.look() == []  # it stays so
+    assert scene.look() == []
+    assert scene.says("Progressing") == ("False", "DeadlineExceeded")  # it stays so
     scene.bring_up()
     assert scene.says("Progressing") == ("False", "Complete")
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import yaml
 from pydantic import ValidationError
-from rich.console import Console
 
 from omni_operator.api.spec import OmniDeploymentSpec
 from omni_operator.children.describe import describe
@@ -27,7 +26,7 @@ OK, INVALID, MUST_WAIT, POLICY = 0, 2, 3, 4  # exit codes
 
 def plan(*, file: Path, nodes: Path | None, access: Access | None, security: str | None, output: str) -> int:
     """Prints the plan; the exit code says whether it can be made real."""
-    console, errors = Console(), Console(stderr=True)
+    console, errors = view.console(), view.console(stderr=True)
     raw = yaml.safe_load(sys.stdin.read() if str(file) == "-" else file.read_text())
     try:
         spec = OmniDeploymentSpec.model_validate(raw["spec"])

@@ -6,7 +6,6 @@ import sys
 import time
 from typing import Any
 
-from rich.console import Console
 from rich.live import Live
 
 from omni_operator.cli import view
@@ -18,13 +17,13 @@ _POLL_SECONDS = 1.0
 def show(access: Access, name: str) -> int:
     """Prints the picture once; 0 when Ready, else 1."""
     omni = access.omni(name)
-    Console().print(view.deployment(omni))
+    view.console().print(view.deployment(omni))
     return 0 if _ready(omni) else 1
 
 
 def watch(access: Access, name: str, *, until_ready: bool, seconds: float) -> int:
     """A live picture on a terminal, otherwise a line per change; 0 when Ready, 1 when the time is up."""
-    console = Console()
+    console = view.console()
     end = time.monotonic() + seconds
     if console.is_terminal:
         with Live(console=console, auto_refresh=False, transient=True) as live:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -17,6 +17,12 @@ _MARK = {"True": ("✔", "green"), "False": ("✘", "red"), "Unknown": ("?", "ye
 _TRANSPORT = {"shm": "green", "rdma": "cyan", "tcp": "yellow"}
 # For these False is the quiet state.
 _QUIET_WHEN_FALSE = {"Progressing"}
+
+
+def console(*, stderr: bool = False) -> Console:
+    """The terminal as it is; a file or a pipe gets lines wide enough for the table of edges."""
+    found = Console(stderr=stderr)
+    return found if found.is_terminal else Console(stderr=stderr, width=160)
 
 
 def deployment(omni: dict[str, Any]) -> RenderableType:

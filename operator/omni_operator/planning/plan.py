@@ -15,7 +15,7 @@ from omni_operator.planning.layout import Measure, RayLayout, fits, layouts, rdm
 from omni_operator.planning.model import EdgePlan, Plan, Planned, PodSecurity, Reach, Refused, WorkerGroup
 from omni_operator.planning.refusal import no_layout, no_transport
 from omni_operator.planning.sizing import pod_sizes, store_plan
-from omni_operator.topology.inventory import Inventory, Node, Toleration, matches_affinity
+from omni_operator.topology.inventory import Inventory, Node, Toleration, affinity_problem, matches_affinity
 
 _ENV_SOURCES = ("secretKeyRef", "configMapKeyRef", "fieldRef", "resourceFieldRef")
 _RESOURCE = {AcceleratorType.NVIDIA: "nvidia.com/gpu", AcceleratorType.AMD: "amd.com/gpu", AcceleratorType.CPU: None}
@@ -113,6 +113,8 @@ def _bad_overrides(spec: OmniDeploymentSpec, *, pipeline: Pipeline, pod_security
                 f"engine.env[{variable.name}].valueFrom: has {', '.join(sources) or 'nothing'}, but needs exactly one of "
                 f"{', '.join(_ENV_SOURCES)}; correct it"
             )
+    if problem := affinity_problem(spec.placement.affinity or {}):
+        return f"placement.affinity.{problem}; correct it"
     weights = spec.model.weights
     if weights and weights.host_path and pod_security is not PodSecurity.PRIVILEGED:
         return (
@@ -125,7 +127,7 @@ def _bad_overrides(spec: OmniDeploymentSpec, *, pipeline: Pipeline, pod_security
 def _bad_engine_args(where: str, args: dict[str, Any]) -> str | None:
     """Arguments that need more than the one accelerator of a Ray actor (0.14, 0.16)."""
     for key in ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size"):
-        if args.get(key, 1) not in {1, "1"}:
+        if str(args.get(key, 1)) != "1":
             return f"{where}.engineArgs.{key} {args[key]}: with backend Ray an actor sees one accelerator; remove it"
     if args.get("distributed_executor_backend") == "ray":
         return (

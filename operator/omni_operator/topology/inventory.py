@@ -102,9 +102,50 @@ def rdma_resources(node: Node) -> tuple[str, ...]:
     return tuple(sorted(r for r, count in node.offers.items() if r.startswith(RDMA_PREFIX) and count > 0))
 
 
+_REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+_COUNTS = {
+    "In": range(1, 1 << 16),
+    "NotIn": range(1, 1 << 16),
+    "Exists": (0,),
+    "DoesNotExist": (0,),
+    "Gt": (1,),
+    "Lt": (1,),
+}
+
+
+def affinity_problem(affinity: Mapping[str, Any]) -> str | None:
+    """What cannot be read in a pod's affinity, which the schema leaves open; None when the rest of this module can read it."""
+    for kind in ("nodeAffinity", "podAffinity", "podAntiAffinity"):
+        if not isinstance(affinity.get(kind) or {}, Mapping):
+            return f"{kind} must be an object"
+    if not isinstance((affinity.get("podAffinity") or {}).get(_REQUIRED) or [], list):
+        return f"podAffinity.{_REQUIRED} must be a list"
+    required = (affinity.get("nodeAffinity") or {}).get(_REQUIRED) or {}
+    terms = required.get("nodeSelectorTerms") or [] if isinstance(required, Mapping) else None
+    if not isinstance(terms, list) or not all(isinstance(term, Mapping) for term in terms):
+        return f"nodeAffinity.{_REQUIRED}.nodeSelectorTerms must be a list of objects"
+    for term in terms:
+        for kind in ("matchExpressions", "matchFields"):
+            listed = term.get(kind) or []
+            for expression in listed if isinstance(listed, list) else [None]:
+                if not _readable(expression):
+                    return f"nodeAffinity: in {kind}, {expression!r} is not a key, an operator ({', '.join(_COUNTS)}) and its values"
+    return None
+
+
+def _readable(expression: Any) -> bool:
+    if not isinstance(expression, Mapping) or not isinstance(expression.get("key"), str):
+        return False
+    operator, values = expression.get("operator"), expression.get("values") or []
+    if not isinstance(operator, str) or operator not in _COUNTS or not isinstance(values, list):
+        return False
+    whole = operator not in {"Gt", "Lt"} or all(str(value).lstrip("-").isdecimal() for value in values)
+    return whole and len(values) in _COUNTS[operator]
+
+
 def matches_affinity(node: Node, affinity: Mapping[str, Any]) -> bool:
     """Whether a node meets the required part of a pod's nodeAffinity, by the API's rules."""
-    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or {}
+    required = affinity.get(_REQUIRED) or {}
     terms = required.get("nodeSelectorTerms") or ()
     return not terms or any(_meets(node, term) for term in terms)
 
