@@ -245,11 +245,3 @@ def test_waiting_names_the_pod_that_is_the_cause() -> None:
     verdict = scene.decide().planned
     assert verdict.reason is Reason.WAITING_FOR_CAPACITY
     assert "Insufficient nvidia.com/gpu" in verdict.message
-
-
-def test_what_it_holds_itself_is_free_for_its_next_revision() -> None:
-    """The caller gives an inventory without its own pods; a full cluster is then no reason to refuse an edit."""
-    scene = Scene(nodes=TWO_NODES)
-    scene.bring_up()
-    scene.edit(model={"servedName": "other", "name": make.MODEL})
-    assert scene.decide().planned.reason is Reason.PLAN_FITS

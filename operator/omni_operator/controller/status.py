@@ -87,9 +87,7 @@ def _progressing(
             kind, Truth.FALSE, Reason.COMPLETE, f"revision {outcome.active.revision.name} is as wanted"
         ), None
     deadline = (observed.omni.spec.get("rollout") or {}).get("progressDeadlineSeconds", 1800)
-    begun = max(
-        _time(outcome.active.created, now), _since(observed, ConditionType.READY, now), _taken_up(observed, now)
-    )
+    begun = max(_time(outcome.active.created, now), _taken_up(observed, now))
     left = (begun + timedelta(seconds=deadline) - now).total_seconds()
     name = outcome.active.revision.name
     if left <= 0:
@@ -100,13 +98,6 @@ def _progressing(
 
 def _time(text: str, otherwise: datetime) -> datetime:
     return datetime.fromisoformat(text) if text else otherwise
-
-
-def _since(observed: Observed, kind: ConditionType, now: datetime) -> datetime:
-    for condition in observed.omni.status.get("conditions") or ():
-        if condition["type"] == kind and condition["status"] == Truth.FALSE:
-            return _time(condition["lastTransitionTime"], now)
-    return now
 
 
 def _taken_up(observed: Observed, now: datetime) -> datetime:
