@@ -85,7 +85,7 @@ def _search(
     pods: Sequence[SimplePod], able: Sequence[Sequence[Node]], left: dict[str, dict[str, int]], done: tuple[Node, ...]
 ) -> bool:
     if len(done) == len(pods):
-        return True
+        return all(_has_company(pods, term) for pod in pods for term in pod.terms)
     pod, index = pods[len(done)], len(done)
     # Equal pods are interchangeable: the second goes where the first went or further on.
     twin = index > 0 and pods[index - 1].labels == pod.labels and pods[index - 1].demands == pod.demands
@@ -102,6 +102,12 @@ def _search(
         for resource, count in pod.demands.items():
             left[node.name][resource] += count
     return False
+
+
+def _has_company(pods: Sequence[SimplePod], term: dict[str, Any]) -> bool:
+    """Whether required affinity has a pod to be near to; without one it would wait for ever."""
+    wanted = term["labelSelector"]["matchLabels"].items()
+    return any(wanted <= other.labels.items() for other in pods)
 
 
 def _friendly(pods: Sequence[SimplePod], placed: Sequence[Node]) -> bool:

@@ -94,6 +94,8 @@ REFUSALS = [
     refusal("edge name", rules(edges=[edge("talker", "thinker", "tcp")]), TWO_NODES, ACCEPTED, Reason.INVALID_SPEC, "transport.edges[talker -> thinker]"),
     refusal("host weights", {"model": {"weights": {"hostPath": {"path": "/w"}}}}, TWO_NODES, ACCEPTED, Reason.INVALID_SPEC, "model.weights.hostPath", PodSecurity.BASELINE),
     refusal("token of an old Ray", {"ray": {"version": "2.51.0", "tokenAuth": "Enabled"}}, TWO_NODES, ACCEPTED, Reason.INVALID_SPEC, "ray.tokenAuth"),
+    refusal("a node of their cluster", {**THEIRS, "placement": {"strategy": "OneNode"}}, TWO_NODES, ACCEPTED, Reason.INVALID_SPEC, "placement.strategy OneNode"),
+    refusal("a domain of their cluster", {**THEIRS, **BY_ZONE}, ZONES, ACCEPTED, Reason.INVALID_SPEC, "placement.topologyKey"),
     refusal("mixed store", MIXED, RDMA_NODES, ACCEPTED, Reason.INVALID_SPEC, "transport.edges"),
     refusal("no nodes", {}, EMPTY, PLANNED, Reason.NO_LAYOUT, "placement.nodeSelector"),
     refusal("no nodes on cpu", CPU, EMPTY, PLANNED, Reason.NO_LAYOUT, "placement.nodeSelector"),

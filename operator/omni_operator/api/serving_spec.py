@@ -226,7 +226,7 @@ class RaySpec(Model):
     token_auth: TokenAuth = Field(
         default=TokenAuth.AUTO,
         description="Auto asks for a token where the Ray version knows it (2.52 and later). The token is a Secret made by "
-        "KubeRay; it is never in a ConfigMap.",
+        "KubeRay; it is never in a ConfigMap. With clusterRef, Auto sends none: set Enabled when that cluster asks for its token.",
     )
     head_start_params: StartParams = Field(default_factory=dict, description="Further options of `ray start --head`.")
     worker_start_params: StartParams = Field(

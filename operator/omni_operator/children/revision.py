@@ -45,7 +45,12 @@ def spec_json(spec: OmniDeploymentSpec) -> dict[str, Any]:
 
 def spec_digest(spec: OmniDeploymentSpec) -> str:
     """Digest of the part of a spec that makes a revision."""
-    return _digest(spec_json(spec))[:16]
+    # Without defaults: a field that a later version of the operator adds must not make every pipeline a new revision.
+    raw: dict[str, Any] = spec.model_dump(by_alias=True, mode="json", exclude_none=True, exclude_defaults=True)
+    for field in LIVE_FIELDS:
+        raw.pop(field, None)
+    raw.get("serving", {}).pop("service", None)
+    return _digest({key: value for key, value in raw.items() if value})[:16]
 
 
 def new_revision(*, spec: OmniDeploymentSpec, plan: Plan) -> Revision:

@@ -60,10 +60,10 @@ def _ready(outcome: Outcome, health: Health) -> Verdict:
     causes = [part for part in (health.ray, health.serving) if part.truth is not Truth.TRUE]
     # A server that waits for Ray is no cause; Ray that waits for a server's pod neither.
     cause = next((c for c in causes if c.reason not in {Reason.SERVER_STARTING, Reason.RAY_STARTING}), causes[0])
-    if health.ready_replicas:
+    starting = cause.reason in {Reason.SERVER_STARTING, Reason.RAY_STARTING}
+    if health.ready_replicas and not (starting and health.ready_replicas >= outcome.replicas):
         text = f"{health.ready_replicas} of {outcome.replicas} replicas serve; {cause.message}"
         return Verdict(kind, Truth.FALSE, Reason.DEGRADED, text)
-    starting = cause.reason in {Reason.SERVER_STARTING, Reason.RAY_STARTING}
     return Verdict(kind, Truth.FALSE, Reason.NOT_SERVING if not starting else cause.reason, cause.message)
 
 

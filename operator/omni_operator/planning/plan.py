@@ -101,6 +101,8 @@ def _bad_overrides(spec: OmniDeploymentSpec, *, pipeline: Pipeline, pod_security
             return f"{where}.tolerations: with backend Ray it is Ray that places stages; use placement.tolerations"
     if spec.ray.cluster_ref and spec.placement.strategy is Strategy.ONE_NODE:
         return "placement.strategy OneNode: the pods of ray.clusterRef are not ours to place; remove it"
+    if spec.ray.cluster_ref and spec.placement.topology_key:  # the server would wait for workers that never come
+        return "placement.topologyKey: the pods of ray.clusterRef are not ours to place; remove it"
     edges = {(pipeline.stage(e.producer).name, pipeline.stage(e.consumer).name) for e in pipeline.edges}
     for edge in spec.transport.edges:
         if (edge.from_stage, edge.to_stage) not in edges:
@@ -319,7 +321,7 @@ def _plan(
         node_shared_memory=shared,
         pod_security=pod_security,
         ray_version=ray_version,
-        token_auth=ray_has_token_auth(ray_version)
+        token_auth=ray_has_token_auth(ray_version) and spec.ray.cluster_ref is None
         if spec.ray.token_auth == "Auto"
         else spec.ray.token_auth == "Enabled",
         cluster_ref=spec.ray.cluster_ref.name if spec.ray.cluster_ref else None,
