@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from omni_operator.api.conditions import ConditionType
 from omni_operator.children import names
 from omni_operator.children.describe import summary
 from omni_operator.children.names import COMPONENT, NODE_SHM_PARENT, REPLICA, REVISION, Component, node_folder
@@ -35,6 +36,7 @@ from omni_operator.kube.client import ApiError, Kube
 _log = logging.getLogger(__name__)
 # What holds accelerators goes first; policies and the revision's record go when its pods are gone.
 _WORKLOADS = frozenset({"RayCluster", "Deployment", "Service", "PodDisruptionBudget"})
+_TOLD_AT_ONCE = frozenset({ConditionType.ACCEPTED, ConditionType.PLANNED, ConditionType.READY})
 _NAMESPACE_PAUSE = 1.0  # its watch is about to bring it
 _FOREIGN_PAUSE = 10.0  # foreign objects are not watched; their going is found by looking
 _ORPHAN = "orphan"  # the garbage collector's finalizer of `kubectl delete --cascade=orphan`
@@ -279,10 +281,11 @@ def _revisions(observed: Observed) -> set[str]:
 
 
 def _matters(before: dict[str, Any], after: dict[str, Any]) -> bool:
-    """Whether a change of status should be told at once; counts and node names can wait a moment for each other."""
+    """Whether a change of status should be told at once; steps on the way can wait a moment for each other."""
 
     def gist(status: dict[str, Any]) -> Any:
-        truths = {c["type"]: (c["status"], c["observedGeneration"]) for c in status.get("conditions") or ()}
+        conditions = status.get("conditions") or ()
+        truths = {c["type"]: (c["status"], c["observedGeneration"]) for c in conditions if c["type"] in _TOLD_AT_ONCE}
         return truths, status.get("revision"), status.get("nodeMemory"), status.get("observedGeneration")
 
     return bool(gist(before) != gist(after))
