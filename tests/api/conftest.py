@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from e2e.plane import Plane
+from e2e.plane import OPERATOR_USER, Plane
 from tests.api.operator_process import Operator
 from tests.api.world import World
 
@@ -33,6 +34,14 @@ def session_operator(plane: Plane) -> Iterator[Operator]:
     yield made
     if made.running:
         made.stop()
+    denied = [line for line in (plane.work / "audit.log").read_text().splitlines() if _denied(line)]
+    assert not denied, f"manifests/base/rbac.yaml does not allow: {denied[:3]}"
+
+
+def _denied(line: str) -> bool:
+    if OPERATOR_USER not in line or 'k8s.io/decision":"forbid"' not in line:
+        return False
+    return bool(json.loads(line)["responseStatus"]["code"] == 403)
 
 
 @pytest.fixture

@@ -63,6 +63,9 @@ def _done(world: World) -> bool:
     fresh = all(c["observedGeneration"] == omni["metadata"]["generation"] for c in seen.values())
     if not seen or not fresh or seen["Progressing"]["reason"] != "Complete":
         return False
+    parts = ("RayClusterReady", "ServingReady", "TransportAsPlanned", "Ready")
+    if not all(seen[part]["status"] == "True" or seen[part]["reason"] == "Suspended" for part in parts):
+        return False
     revisions = {c["metadata"]["labels"].get("omni.vllm.ai/revision") for c in world.children(pods=True).values()}
     suspended = omni["spec"]["suspend"]
     pods = world.list("Pod", f"{COMPONENT}!=none")

@@ -85,6 +85,27 @@ def test_a_good_edit_brings_a_new_revision_and_moves_the_service(world: World) -
     assert reasons.count("Retiring") == 1, reasons
 
 
+def test_the_service_follows_without_a_new_revision(world: World) -> None:
+    world.create(
+        **TCP, serving={"service": {"type": "NodePort", "annotations": {"lb/internal": "true", "lb/name": "a"}}}
+    )
+    revision = world.ready()["status"]["revision"]
+    world.operator.settle(calm=0.5)
+    versions = world.versions()
+    world.edit(serving={"service": {"type": "ClusterIP", "annotations": {"lb/internal": None, "lb/name": "b"}}})
+
+    def follows() -> bool:
+        service = world.child("Service", "demo")
+        assert service is not None
+        notes = {key: value for key, value in service["metadata"]["annotations"].items() if key.startswith("lb/")}
+        return service["spec"]["type"] == "ClusterIP" and notes == {"lb/name": "b"}
+
+    world.wait("the Service", follows)
+    assert world.ready()["status"]["revision"] == revision
+    changed = {key for key, version in world.versions().items() if versions[key] != version}
+    assert changed == {("Service", "demo")}
+
+
 def test_two_quick_edits_end_at_the_second(world: World) -> None:
     world.create(**TCP)
     world.edit(engine={"extraArgs": ["--max-model-len=1024"]})

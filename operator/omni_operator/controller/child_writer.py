@@ -59,7 +59,7 @@ class ChildWriter:
                 await self._apply(intent, force=True)
                 act.stories.append(Story(False, reason, f"{where}: {path} was not as wanted and has been set again"))
         except ApiError as exc:
-            act.refused.append(f"{where}: {exc.message or exc}")
+            act.refused.append(f"{where}: {_steady(exc.message or str(exc))}")
 
     async def delete(self, observed: Observed, child: Child, act: Act) -> None:
         """Deletes a child, after status has what its going would make us forget."""
@@ -106,3 +106,9 @@ class ChildWriter:
         resource = BY_KIND[intent["kind"]]
         answer = await self.kube.apply(resource, intent, force=force)
         self.cache.children[resource.kind].learn(answer)
+
+
+def _steady(message: str) -> str:
+    """The lines of one refusal in one order: the API server's own changes from answer to answer, and status with it."""
+    first, *rest = message.split("\n")
+    return "\n".join([first, *sorted(rest)])
