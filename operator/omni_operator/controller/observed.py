@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from omni_operator import __version__
 from omni_operator.api.conditions import ConditionType, Reason, Truth
@@ -106,7 +107,7 @@ class Observed:
             and p.labels.get(COMPONENT) == Component.SERVING
             and p.ready_since
             and not p.deleting
-            and p.ready_since < youngest.get(p.replica, "")
+            and _much_later(youngest.get(p.replica, ""), p.ready_since)
         )
 
     def sweepers(self) -> dict[str, Pod]:
@@ -121,6 +122,11 @@ class Observed:
             for p in self.live_pods()
             if p.replica and p.labels.get(REVISION) and node_folder(self.owner, p.revision, int(p.replica)) == folder
         )
+
+
+def _much_later(one: str, other: str) -> bool:
+    """Whether a moment is over 10 s after another; a pod that starts beside a server is no successor of what it joined."""
+    return bool(one and other) and datetime.fromisoformat(one) - datetime.fromisoformat(other) > timedelta(seconds=10)
 
 
 @dataclass(frozen=True, slots=True)
