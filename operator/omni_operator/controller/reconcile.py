@@ -230,7 +230,7 @@ class Reconciler:
         """
         if not observed.has_finalizer:
             return None
-        if _ORPHAN in observed.omni.finalizers:  # the pods live on, and use their memory
+        if _orphaned(observed):  # the pods live on, and use their memory
             await self._omni.finalizer(observed, present=False)
             return None
         act = Act()
@@ -266,6 +266,14 @@ class Reconciler:
         for story in from_conditions(before, status, summary=text):
             await self._omni.tell(observed.omni, story)
         return again
+
+
+def _orphaned(observed: Observed) -> bool:
+    """Whether the user keeps the children (kubectl delete --cascade=orphan).
+
+    The garbage collector's finalizer may come and go between two looks; what it leaves is children without an owner.
+    """
+    return _ORPHAN in observed.omni.finalizers or any(not child.owner_uid for child in observed.children.values())
 
 
 def _revisions(observed: Observed) -> set[str]:
