@@ -18,6 +18,8 @@ from omni_operator.controller.node_memory import NodeMemory
 from omni_operator.controller.objects import Child, Omni, Pod
 from omni_operator.controller.observed import Observed
 from omni_operator.controller.omni_writer import OmniWriter
+from omni_operator.controller.reconcile import Reconciler
+from omni_operator.controller.settings import Settings
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 OWNER = Owner(namespace="ns", name="omni", uid="aaaaaaaa-0000")
@@ -69,9 +71,12 @@ class Notes:
 
     answer: dict[str, Any] = field(default_factory=dict)
     calls: list[tuple[str, str]] = field(default_factory=list)
+    statuses: list[dict[str, Any]] = field(default_factory=list)
 
     async def apply(self, resource: Any, obj: dict[str, Any], **_: Any) -> dict[str, Any]:
         self.calls.append(("apply", obj["metadata"]["name"]))
+        if "status" in obj:
+            self.statuses.append(obj["status"])
         return self.answer
 
     async def create(self, resource: Any, obj: dict[str, Any]) -> dict[str, Any]:
@@ -157,3 +162,31 @@ async def test_workloads_of_another_version_are_left_as_they_are(
     look = observed(omni(), children={("Deployment", "d"): live})
     await writer.ensure(look, intent, Act(), rendered_by=rendered_by or __version__)
     assert client.calls == calls
+
+
+async def test_status_says_what_the_removal_of_a_revision_waits_for() -> None:
+    """And the policies of the old revision stay until its last pod is gone."""
+    client: Any = Notes(answer=raw_omni(generation=1, version="7"))
+    cache = Cache(kube=client, look=lambda _: None, capacity_changed=lambda: None)
+    cache.learn(omni(spec={"model": {"name": "Qwen/Qwen2.5-Omni-7B"}, "engine": ENGINE}))
+    cache.namespaces.learn({"metadata": {"name": "ns", "resourceVersion": "1"}})
+    ready = {"conditions": [{"type": "Ready", "status": "True"}], "allocatable": {"nvidia.com/gpu": "4"}}
+    cache.nodes.learn({"metadata": {"name": "n", "resourceVersion": "1"}, "status": ready})
+    labels = {MANAGED_BY: MANAGER, NAME: "omni", REVISION: "0ld0ld00", REPLICA: "0"}
+    meta = {
+        "namespace": "ns",
+        "uid": "u",
+        "resourceVersion": "1",
+        "labels": labels,
+        "ownerReferences": [OWNER.reference()],
+    }
+    cache.children["NetworkPolicy"].learn({"metadata": {**meta, "name": "policy"}, "spec": {}})
+    worker = {**labels, COMPONENT: Component.WORKER.value}
+    body = {"spec": {"nodeName": "n", "containers": []}, "status": {"phase": "Running"}}
+    cache.pods.learn({"metadata": {**meta, "name": "old-worker", "labels": worker}, **body})
+    reconciler = Reconciler(kube=client, cache=cache, settings=Settings(), instance="test", now=lambda: NOW)
+    await reconciler.look("ns/omni")
+    progressing = next(c for c in client.statuses[-1]["conditions"] if c["type"] == "Progressing")
+    assert progressing["reason"] == "Retiring"
+    assert "it waits for pod old-worker on node n" in progressing["message"]
+    assert ("delete", "policy") not in client.calls

@@ -92,7 +92,10 @@ class Reason(StrEnum):
     COMPLETE = "Complete", "The revision is up."
     DEADLINE_EXCEEDED = "DeadlineExceeded", "The revision did not become Ready within rollout.progressDeadlineSeconds."
 
-    SERVING = "Serving", "Requests are served at status.endpoint."
+    SERVING = (
+        "Serving",
+        "Ray is up and every server answers /health at status.endpoint. On 0.14 and 0.16 /health does not notice a dead stage.",
+    )
     DEGRADED = "Degraded", "Some replicas of the pipeline serve, others do not."
     NOT_SERVING = "NotServing", "No replica of the pipeline serves; the message has the first cause."
     SUSPENDED = "Suspended", "The OmniDeployment is suspended (or scaled to 0); no accelerators are held."

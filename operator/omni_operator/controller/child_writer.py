@@ -20,7 +20,7 @@ from omni_operator.kube.kinds import BY_KIND, POD
 _UNREVISIONED_KINDS_OF_CHANGE = frozenset({"Service", "PodDisruptionBudget"})
 # No object has this version now, so an apply with it makes what is missing and is a 409 for what exists (ADR 5).
 _NEVER_A_VERSION = "1"
-_WORKLOADS = frozenset({"RayCluster", "Deployment"})
+_LEFT_TO_THEIR_VERSION = frozenset({"RayCluster", "Deployment"})
 
 
 @dataclass(slots=True)
@@ -51,7 +51,7 @@ class ChildWriter:
                 return  # its going is an event that brings us back
             if kind == "ConfigMap":
                 intent = {key: value for key, value in intent.items() if key not in {"data", "immutable"}}
-            if kind in _WORKLOADS and rendered_by != __version__:
+            if kind in _LEFT_TO_THEIR_VERSION and rendered_by != __version__:
                 return
             path = first_difference(live.body, intent)
             if path is not None:

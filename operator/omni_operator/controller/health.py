@@ -62,29 +62,25 @@ def judge(observed: Observed, outcome: Outcome) -> Health:
     )
 
 
-def _verdict(kind: ConditionType, truth: Truth, reason: Reason, message: str) -> Verdict:
-    return Verdict(kind, truth, reason, message)
-
-
 def _ray(observed: Observed, active: Known, replicas: int, pods: Sequence[Pod]) -> Verdict:
     kind = ConditionType.RAY_CLUSTER_READY
     plan = active.revision.plan
     if observed.kuberay_missing:
         text = "the API server does not know RayClusters (ray.io/v1); install KubeRay 1.6 and its CRDs"
-        return _verdict(kind, Truth.FALSE, Reason.KUBERAY_MISSING, text)
+        return Verdict(kind, Truth.FALSE, Reason.KUBERAY_MISSING, text)
     if plan.cluster_ref:
         if observed.referenced is None:
             text = f"RayCluster {plan.cluster_ref} of ray.clusterRef does not exist in this namespace; create it or change the name"
-            return _verdict(kind, Truth.FALSE, Reason.RAY_CLUSTER_MISSING, text)
+            return Verdict(kind, Truth.FALSE, Reason.RAY_CLUSTER_MISSING, text)
         port = active.revision.spec.ray.port
         if (theirs := _gcs_port(observed.referenced)) != port:
             text = (
                 f"RayCluster {plan.cluster_ref} has its GCS on port {theirs}, ray.port is {port}, so the server cannot reach it; "
                 f"set ray.port to {theirs}"
             )
-            return _verdict(kind, Truth.FALSE, Reason.RAY_UNREACHABLE, text)
+            return Verdict(kind, Truth.FALSE, Reason.RAY_UNREACHABLE, text)
         up, text = _cluster_state(observed.referenced, least=0)  # a head may have accelerators itself
-        return _verdict(kind, Truth.TRUE if up else Truth.FALSE, Reason.RAY_READY if up else Reason.RAY_STARTING, text)
+        return Verdict(kind, Truth.TRUE if up else Truth.FALSE, Reason.RAY_READY if up else Reason.RAY_STARTING, text)
     ray_pods = [p for p in pods if p.labels.get(COMPONENT) in {Component.HEAD, Component.WORKER}]
     states = []
     for replica in range(replicas):
@@ -92,10 +88,10 @@ def _ray(observed: Observed, active: Known, replicas: int, pods: Sequence[Pod]) 
         cluster = observed.children.get(("RayCluster", name))
         states.append((False, f"RayCluster {name} is being made") if cluster is None else _cluster_state(cluster))
     if all(up for up, _ in states):
-        return _verdict(kind, Truth.TRUE, Reason.RAY_READY, "; ".join(text for _, text in states))
+        return Verdict(kind, Truth.TRUE, Reason.RAY_READY, "; ".join(text for _, text in states))
     if (found := _failing(ray_pods)) is not None:
-        return _verdict(kind, Truth.FALSE, found[0], found[1])
-    return _verdict(kind, Truth.FALSE, Reason.RAY_STARTING, next(text for up, text in states if not up))
+        return Verdict(kind, Truth.FALSE, found[0], found[1])
+    return Verdict(kind, Truth.FALSE, Reason.RAY_STARTING, next(text for up, text in states if not up))
 
 
 def _gcs_port(cluster: Child) -> int:
@@ -147,29 +143,29 @@ def _refused_pods(observed: Observed, active: Known) -> Verdict | None:
         for condition in child.status.get("conditions") or ():
             if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
                 text = f"Deployment {name}: {condition.get('message')}"
-                return _verdict(ConditionType.SERVING_READY, Truth.FALSE, Reason.CHILD_REFUSED, text)
+                return Verdict(ConditionType.SERVING_READY, Truth.FALSE, Reason.CHILD_REFUSED, text)
     return None
 
 
 def _serving(ready: int, wanted: int, pods: Sequence[Pod], *, store: Sequence[Pod], ray_up: bool) -> Verdict:
     kind = ConditionType.SERVING_READY
     if ready >= wanted:
-        return _verdict(kind, Truth.TRUE, Reason.SERVER_READY, f"{ready} of {wanted} servers answer /health")
+        return Verdict(kind, Truth.TRUE, Reason.SERVER_READY, f"{ready} of {wanted} servers answer /health")
     for pod in pods:
         if pod.deleting or pod.ready:
             continue
         code, _, words = pod.last_words.partition(": ")
         if code in _LAUNCHER_CODES:
-            return _verdict(kind, Truth.FALSE, _LAUNCHER_CODES[code], words)
+            return Verdict(kind, Truth.FALSE, _LAUNCHER_CODES[code], words)
         if pod.unschedulable and ray_up:  # before that, OneNode's server waits for its worker to be placed
-            return _verdict(kind, Truth.FALSE, Reason.UNSCHEDULABLE, f"pod {pod.name}: {pod.unschedulable}")
+            return Verdict(kind, Truth.FALSE, Reason.UNSCHEDULABLE, f"pod {pod.name}: {pod.unschedulable}")
         if pod.trouble or pod.last_words:
             text = ": ".join(part for part in (f"pod {pod.name}", pod.trouble, pod.last_words) if part)
-            return _verdict(kind, Truth.FALSE, Reason.SERVER_FAILING, text)
+            return Verdict(kind, Truth.FALSE, Reason.SERVER_FAILING, text)
     if (found := _failing(store)) is not None:
-        return _verdict(kind, Truth.FALSE, Reason.SERVER_FAILING, f"the Mooncake store is not up: {found[1]}")
+        return Verdict(kind, Truth.FALSE, Reason.SERVER_FAILING, f"the Mooncake store is not up: {found[1]}")
     text = f"{ready} of {wanted} servers answer /health; the others wait for Ray or initialise the engine (kubectl logs shows which)"
-    return _verdict(kind, Truth.FALSE, Reason.SERVER_STARTING, text)
+    return Verdict(kind, Truth.FALSE, Reason.SERVER_STARTING, text)
 
 
 def _transport(plan: Plan, pods: Sequence[Pod], replicas: int) -> Verdict:
@@ -179,15 +175,15 @@ def _transport(plan: Plan, pods: Sequence[Pod], replicas: int) -> Verdict:
     expected = replicas * (1 + (0 if plan.cluster_ref else sum(group.pods for group in plan.groups)))
     placed = [p for p in mine if p.node]
     if len(placed) < expected:
-        return _verdict(kind, Truth.UNKNOWN, Reason.NOT_OBSERVED_YET, f"{len(placed)} of {expected} pods are placed")
+        return Verdict(kind, Truth.UNKNOWN, Reason.NOT_OBSERVED_YET, f"{len(placed)} of {expected} pods are placed")
     if plan.strategy is Strategy.ONE_NODE and not plan.cluster_ref:
         for replica in range(replicas):
             nodes = {p.node for p in placed if p.replica == str(replica)}
             if len(nodes) > 1:
                 text = f"replica {replica} must be on one node, but its pods are on {', '.join(sorted(nodes))}"
-                return _verdict(kind, Truth.FALSE, Reason.PLACEMENT_DIFFERS, text)
+                return Verdict(kind, Truth.FALSE, Reason.PLACEMENT_DIFFERS, text)
     if any(edge.protocol is Protocol.RDMA for edge in plan.edges):
         text = f"both ends hold {plan.rdma_resource}; that transfers use it has not been observed"
-        return _verdict(kind, Truth.UNKNOWN, Reason.RDMA_NOT_VERIFIED, text)
+        return Verdict(kind, Truth.UNKNOWN, Reason.RDMA_NOT_VERIFIED, text)
     text = f"pods are where the plan relies on them to be, so {plan.transport} is what the edges use"
-    return _verdict(kind, Truth.TRUE, Reason.PLACEMENT_AS_PLANNED, text)
+    return Verdict(kind, Truth.TRUE, Reason.PLACEMENT_AS_PLANNED, text)

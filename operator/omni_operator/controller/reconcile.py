@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from omni_operator.api.conditions import ConditionType
@@ -122,6 +123,7 @@ class Reconciler:
             # Children are applied at one time; in the order of answers the message would differ from look to look.
             foreign=tuple(sorted(act.foreign)),
             refused=tuple(sorted(act.refused)),
+            blockers=tuple(act.blockers),
         )
 
     async def _apply_children(self, observed: Observed, decision: Decision, wanted: Known, act: Act) -> None:
@@ -129,18 +131,15 @@ class Reconciler:
         intents = render(observed.owner, wanted.revision, replicas=decision.replicas, service=service)
         config, *rest = intents
         # The record of the plan exists before anything that was made from it.
-        await self._children.ensure(observed, config, act, rendered_by=wanted.rendered_by)
+        ensure = partial(self._children.ensure, observed, act=act, rendered_by=wanted.rendered_by)
+        await ensure(config)
         if act.foreign or act.refused:
             return
         stale = await self._end_stale_servers(observed, wanted, act)
         servers = [i for i in rest if i["kind"] == "Deployment" and i["metadata"]["name"] not in stale]
         others = [i for i in rest if i["kind"] != "Deployment"]
-        await asyncio.gather(
-            *(self._children.ensure(observed, intent, act, rendered_by=wanted.rendered_by) for intent in others)
-        )
-        await asyncio.gather(
-            *(self._children.ensure(observed, intent, act, rendered_by=wanted.rendered_by) for intent in servers)
-        )  # younger than what they join
+        await asyncio.gather(*(ensure(intent) for intent in others))
+        await asyncio.gather(*(ensure(intent) for intent in servers))  # younger than what they join
         names_wanted = {(intent["kind"], intent["metadata"]["name"]) for intent in intents}
         extra = [
             child
@@ -182,7 +181,6 @@ class Reconciler:
         Servers first: one whose Ray cluster goes at the same time takes over a minute to end, otherwise eight seconds (0.16,
         run). Policies and the revision's record last, when no pod needs them.
         """
-        replicas = {c.labels.get(REPLICA) for c in children if c.kind == "RayCluster"}
         revisions = {c.labels.get(REVISION) for c in children}
         pods = [p for p in observed.live_pods() if p.revision in revisions]
         serving = {p.replica for p in pods if p.labels.get(COMPONENT) == Component.SERVING}
@@ -191,7 +189,7 @@ class Reconciler:
             waits = child.kind == "RayCluster" and child.labels.get(REPLICA) in serving
             if not child.deleting and not waits:
                 await self._children.delete(observed, child, act)
-        if workloads or any(p.replica in replicas for p in pods):
+        if workloads or pods:
             return False
         rest = [c for c in children if c.kind not in _WORKLOADS and not c.deleting]
         for child in rest:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 from omni_operator.api.conditions import ConditionType, Reason
 from omni_operator.api.spec import AcceleratorType, Backend, OmniDeploymentSpec, Strategy
@@ -13,11 +12,11 @@ from omni_operator.engine.release import Release, UnsupportedReleaseError, ray_h
 from omni_operator.planning.edges import Ground, NoTransport, mixed_store_protocols, plan_edge
 from omni_operator.planning.layout import Measure, RayLayout, fits, layouts, rdma_for
 from omni_operator.planning.model import EdgePlan, Plan, Planned, PodSecurity, Reach, Refused, WorkerGroup
+from omni_operator.planning.overrides import bad_overrides
 from omni_operator.planning.refusal import no_layout, no_transport
 from omni_operator.planning.sizing import pod_sizes, store_plan
-from omni_operator.topology.inventory import Inventory, Node, Toleration, affinity_problem, matches_affinity
+from omni_operator.topology.inventory import Inventory, Node, Toleration, matches_affinity
 
-_ENV_SOURCES = ("secretKeyRef", "configMapKeyRef", "fieldRef", "resourceFieldRef")
 _RESOURCE = {AcceleratorType.NVIDIA: "nvidia.com/gpu", AcceleratorType.AMD: "amd.com/gpu", AcceleratorType.CPU: None}
 
 
@@ -64,7 +63,7 @@ def make_plan(*, spec: OmniDeploymentSpec, inventory: Inventory, pod_security: P
             Reason.INVALID_SPEC,
             f"ray.tokenAuth Enabled: Ray {spec.ray.version} knows no tokens, 2.52 and later do; set Auto or raise ray.version",
         )
-    if message := _bad_overrides(spec, pipeline=pipeline, pod_security=pod_security):
+    if message := bad_overrides(spec, pipeline=pipeline, pod_security=pod_security):
         return _invalid(Reason.INVALID_SPEC, message)
     return _choose(
         spec=spec, release=release, pipeline=pipeline, backend=backend, inventory=inventory, pod_security=pod_security
@@ -73,70 +72,6 @@ def make_plan(*, spec: OmniDeploymentSpec, inventory: Inventory, pod_security: P
 
 def _invalid(reason: Reason, message: str) -> Refused:
     return Refused(condition=ConditionType.ACCEPTED, reason=reason, message=message)
-
-
-def _bad_overrides(spec: OmniDeploymentSpec, *, pipeline: Pipeline, pod_security: PodSecurity) -> str | None:
-    """What the schema cannot know: names of stages and edges, and what one Ray actor per stage cannot do."""
-    names = [stage.name for stage in pipeline.stages]
-    for stage in spec.stages:
-        where = f"stages[{stage.name}]"
-        if stage.name not in names:
-            return f"{where}: pipeline {pipeline.name} has no such stage; it has {', '.join(names)}; use one of these"
-        if (stage.accelerators or 1) > 1:
-            return (
-                f"{where}.accelerators {stage.accelerators}: with backend Ray an actor sees one accelerator, so every stage has "
-                "exactly 1; remove it"
-            )
-        if (stage.replicas or 1) > 1:
-            return (
-                f"{where}.replicas {stage.replicas}: backend Ray runs one actor per stage; raise spec.replicas instead"
-            )
-        if message := _bad_engine_args(where, stage.engine_args or {}):
-            return message
-        if stage.resources and spec.ray.cluster_ref:
-            return f"{where}.resources: the pods of ray.clusterRef are not ours to size; remove it"
-        if stage.node_selector:
-            return f"{where}.nodeSelector: with backend Ray it is Ray that places stages; use placement.nodeSelector"
-        if stage.tolerations:
-            return f"{where}.tolerations: with backend Ray it is Ray that places stages; use placement.tolerations"
-    if spec.ray.cluster_ref and spec.placement.strategy is Strategy.ONE_NODE:
-        return "placement.strategy OneNode: the pods of ray.clusterRef are not ours to place; remove it"
-    if spec.ray.cluster_ref and spec.placement.topology_key:  # the server would wait for workers that never come
-        return "placement.topologyKey: the pods of ray.clusterRef are not ours to place; remove it"
-    edges = {(pipeline.stage(e.producer).name, pipeline.stage(e.consumer).name) for e in pipeline.edges}
-    for edge in spec.transport.edges:
-        if (edge.from_stage, edge.to_stage) not in edges:
-            able = ", ".join(f"{a} -> {b}" for a, b in sorted(edges))
-            return f"transport.edges[{edge.from_stage} -> {edge.to_stage}]: pipeline {pipeline.name} has the edges {able}; use one of these"
-    for variable in spec.engine.env:
-        sources = list(variable.value_from or ())
-        if variable.value_from is not None and (len(sources) != 1 or sources[0] not in _ENV_SOURCES):
-            return (
-                f"engine.env[{variable.name}].valueFrom: has {', '.join(sources) or 'nothing'}, but needs exactly one of "
-                f"{', '.join(_ENV_SOURCES)}; correct it"
-            )
-    if problem := affinity_problem(spec.placement.affinity or {}):
-        return f"placement.affinity.{problem}; correct it"
-    weights = spec.model.weights
-    if weights and weights.host_path and pod_security is not PodSecurity.PRIVILEGED:
-        return (
-            f"model.weights.hostPath: the namespace enforces pod security level {pod_security}, which forbids hostPath; use "
-            "model.weights.claim"
-        )
-    return None
-
-
-def _bad_engine_args(where: str, args: dict[str, Any]) -> str | None:
-    """Arguments that need more than the one accelerator of a Ray actor (0.14, 0.16)."""
-    for key in ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size"):
-        if str(args.get(key, 1)) != "1":
-            return f"{where}.engineArgs.{key} {args[key]}: with backend Ray an actor sees one accelerator; remove it"
-    if args.get("distributed_executor_backend") == "ray":
-        return (
-            f"{where}.engineArgs.distributed_executor_backend ray: inside a Ray actor it waits for accelerators that the actor "
-            "itself holds; remove it"
-        )
-    return None
 
 
 def _choose(
