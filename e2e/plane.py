@@ -22,6 +22,7 @@ from typing import Any
 
 import yaml
 
+from e2e import servers_join
 from e2e.cluster import binaries
 
 ROOT = Path(__file__).parent.parent
@@ -64,6 +65,7 @@ class Plane:
         self.server = f"https://127.0.0.1:{self.port}"
         self.tokens = {name: secrets.token_hex(16) for name in _USERS}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.joining: servers_join.ServersJoin | None = None
 
     def up(
         self, *, controllers: bool = False, nodes: int = 0, gpus: int = 8, audit: bool = False, qps: int = 200
@@ -100,6 +102,9 @@ class Plane:
 
     def down(self) -> None:
         """Ends the processes started here, newest first."""
+        if self.joining is not None:
+            self.joining.stop()
+            self.joining = None
         for process in reversed(list(self.processes.values())):
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
@@ -280,18 +285,24 @@ class Plane:
         stages = binaries.kwok_stages()
         wanted = (
             "node/fast/node-initialize", "node/heartbeat-with-lease/node-heartbeat-with-lease",
-            "pod/fast/pod-ready", "pod/fast/pod-complete", "pod/fast/pod-delete",
+            "pod/fast/pod-complete", "pod/fast/pod-delete",
         )  # fmt: skip
         self.spawn("kwok", [
             str(binaries.ensure("kwok")), f"--kubeconfig={self.kubeconfig('kwok')}", "--manage-all-nodes",
             "--cidr=10.64.0.0/12", "--node-ip=10.0.0.1", "--node-lease-duration-seconds=40",
             *[f"--config={stages / f'{name}.yaml'}" for name in wanted], f"--config={self._sweeper_stage(stages)}",
+            *[f"--config={path}" for path in servers_join.stages(stages / "pod/fast/pod-ready.yaml", self.work)],
         ])  # fmt: skip
+        self.joining = servers_join.ServersJoin(get=self.get, patch=self._merge)
+        self.joining.start()
         self.spawn("ray-operator", [
             str(binaries.ensure("ray-operator")), f"-kubeconfig={self.kubeconfig('kuberay')}",
             "-enable-leader-election=false", "-metrics-addr=0", f"-health-probe-bind-address=127.0.0.1:{free_port()}",
             "-reconcile-concurrency=2",
         ])  # fmt: skip
+
+    def _merge(self, path: str, body: Any) -> Any:
+        return self.ok("PATCH", path, body, content="application/merge-patch+json")
 
     def _sweeper_stage(self, stages: Path) -> Path:
         """A KWOK stage in which the pods that remove shared memory end well; KWOK's own ends pods of Jobs only."""

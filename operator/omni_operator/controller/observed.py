@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 
 from omni_operator import __version__
 from omni_operator.api.conditions import ConditionType, Reason, Truth
@@ -95,7 +94,10 @@ class Observed:
         return frozenset(pair for pair in recorded if pair[0] not in self.missing_nodes)
 
     def outlived_servers(self, revision: str) -> tuple[Pod, ...]:
-        """Servers that were ready before a pod of their Ray cluster (re)started, so what they joined is gone."""
+        """Servers that were ready before a pod of their Ray cluster (re)started, so what they joined is gone.
+
+        The launcher lets a server start when Ray has all its accelerators, so no worker of the first hour starts later.
+        """
         youngest: dict[str, str] = {}
         for p in self.live_pods():
             if p.revision == revision and p.labels.get(COMPONENT) in {Component.HEAD, Component.WORKER}:
@@ -107,7 +109,7 @@ class Observed:
             and p.labels.get(COMPONENT) == Component.SERVING
             and p.ready_since
             and not p.deleting
-            and _much_later(youngest.get(p.replica, ""), p.ready_since)
+            and p.ready_since < youngest.get(p.replica, "")
         )
 
     def sweepers(self) -> dict[str, Pod]:
@@ -122,11 +124,6 @@ class Observed:
             for p in self.live_pods()
             if p.replica and p.labels.get(REVISION) and node_folder(self.owner, p.revision, int(p.replica)) == folder
         )
-
-
-def _much_later(one: str, other: str) -> bool:
-    """Whether a moment is over 10 s after another; a pod that starts beside a server is no successor of what it joined."""
-    return bool(one and other) and datetime.fromisoformat(one) - datetime.fromisoformat(other) > timedelta(seconds=10)
 
 
 @dataclass(frozen=True, slots=True)
