@@ -13,7 +13,7 @@ from typing import Any, Literal
 from omni_operator.children import mooncake_master, ray_cluster, serving
 from omni_operator.children.names import Owner
 from omni_operator.children.revision import Revision
-from omni_operator.topology.inventory import Node, Toleration
+from omni_operator.topology.inventory import Node, Toleration, matches_affinity
 
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 
@@ -67,6 +67,26 @@ def pods_of(owner: Owner, revision: Revision, replicas: int) -> list[SimplePod]:
 def can_place(pods: Sequence[SimplePod], nodes: Sequence[Node], *, measure: Literal["free", "offers"]) -> bool:
     """Whether any placement satisfies every pod (affinity is judged on the whole placement, as after all are bound)."""
     left = {node.name: dict(getattr(node, measure)) for node in nodes}
+    return _search(pods, _able(pods, nodes), left, ())
+
+
+def can_follow_wherever_the_first_goes(pods: Sequence[SimplePod], nodes: Sequence[Node]) -> bool:
+    """Whether empty nodes can hold all pods on whichever node the scheduler, looking at it alone, places the first."""
+    offers = {node.name: dict(node.offers) for node in nodes}
+    able = _able(pods, nodes)
+    starts = [
+        n
+        for n in able[0]
+        if all(n.offers.get(r, 0) >= count for r, count in pods[0].demands.items()) and _friendly(pods[:1], (n,))
+    ]
+    return bool(starts) and all(
+        _search(pods, [[start], *able[1:]], {name: dict(left) for name, left in offers.items()}, (), twins=False)
+        for start in starts
+    )
+
+
+def _able(pods: Sequence[SimplePod], nodes: Sequence[Node]) -> list[list[Node]]:
+    """Nodes that each pod's selectors, tolerations and node affinity admit."""
     tolerations = [
         [
             Toleration(**{k: v for k, v in t.items() if k != "tolerationSeconds"})
@@ -74,22 +94,31 @@ def can_place(pods: Sequence[SimplePod], nodes: Sequence[Node], *, measure: Lite
         ]
         for pod in pods
     ]
-    able = [
-        [n for n in nodes if n.admits(selector=pod.spec.get("nodeSelector", {}), tolerations=tolerated)]
+    return [
+        [
+            n
+            for n in nodes
+            if n.admits(selector=pod.spec.get("nodeSelector", {}), tolerations=tolerated)
+            and matches_affinity(n, pod.spec.get("affinity", {}).get("nodeAffinity", {}))
+        ]
         for pod, tolerated in zip(pods, tolerations, strict=True)
     ]
-    return _search(pods, able, left, ())
 
 
 def _search(
-    pods: Sequence[SimplePod], able: Sequence[Sequence[Node]], left: dict[str, dict[str, int]], done: tuple[Node, ...]
+    pods: Sequence[SimplePod],
+    able: Sequence[Sequence[Node]],
+    left: dict[str, dict[str, int]],
+    done: tuple[Node, ...],
+    *,
+    twins: bool = True,
 ) -> bool:
     if len(done) == len(pods):
         return all(_has_company(pods, term) for pod in pods for term in pod.terms)
     pod, index = pods[len(done)], len(done)
     # Equal pods are interchangeable: the second goes where the first went or further on.
     twin = index > 0 and pods[index - 1].labels == pod.labels and pods[index - 1].demands == pod.demands
-    first = able[index].index(done[-1]) if twin else 0
+    first = able[index].index(done[-1]) if twin and (twins or index > 1) else 0
     for node in able[index][first:]:
         if any(left[node.name].get(r, 0) < n for r, n in pod.demands.items()):
             continue
@@ -97,7 +126,7 @@ def _search(
             continue
         for resource, count in pod.demands.items():
             left[node.name][resource] -= count
-        if _search(pods, able, left, (*done, node)):
+        if _search(pods, able, left, (*done, node), twins=twins):
             return True
         for resource, count in pod.demands.items():
             left[node.name][resource] += count

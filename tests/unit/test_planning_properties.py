@@ -6,6 +6,7 @@ from hypothesis import assume, event, given, target
 from hypothesis import strategies as st
 
 from omni_operator.api.conditions import ConditionType, Reason
+from omni_operator.api.serving_spec import RaySpec
 from omni_operator.api.spec import Connector, OmniDeploymentSpec, Protocol, RdmaPolicy, Strategy
 from omni_operator.children.revision import new_revision
 from omni_operator.engine.connector import Transport, cost
@@ -15,7 +16,7 @@ from omni_operator.planning.stands import stands
 from omni_operator.topology.inventory import Inventory, Node
 from tests.unit import worlds
 from tests.unit.make import GPU, HCA, OWNER, STREAMING, TWO_STAGES
-from tests.unit.pods import can_place, pods_of
+from tests.unit.pods import can_follow_wherever_the_first_goes, can_place, pods_of
 
 Nodes = tuple[Node, ...]
 a_world = given(spec=worlds.specs(), nodes=worlds.nodes(), security=worlds.security_levels)
@@ -62,6 +63,16 @@ def test_every_plan_can_be_placed(spec: OmniDeploymentSpec, nodes: Nodes, securi
     assert stands(found.plan, spec=spec, inventory=Inventory(nodes=nodes))
 
 
+@a_world
+def test_a_replica_stays_in_one_domain_wherever_its_first_worker_starts(
+    spec: OmniDeploymentSpec, nodes: Nodes, security: PodSecurity
+) -> None:
+    placement = spec.placement.model_copy(update={"topology_key": worlds.ZONE, "strategy": Strategy.SPREAD})
+    spec = spec.model_copy(update={"placement": placement, "replicas": 1, "ray": RaySpec()})
+    made = a_plan(spec, nodes, security)
+    assert can_follow_wherever_the_first_goes(pods_of(OWNER, new_revision(spec=spec, plan=made), 1), nodes)
+
+
 def _in_a_large_node(spec: OmniDeploymentSpec, strategy: Strategy) -> Plan:
     """The layout of a strategy, where nothing stands in its way."""
     model = spec.model
@@ -73,7 +84,7 @@ def _in_a_large_node(spec: OmniDeploymentSpec, strategy: Strategy) -> Plan:
     room = Node(name="room", labels={worlds.ZONE: "room"}, offers={GPU: 99}, free={GPU: 99})
     found = make_plan(spec=other, inventory=Inventory(nodes=(room,)), pod_security=PodSecurity.PRIVILEGED)
     assert isinstance(found, Planned), found
-    return found.plan
+    return found.plan.model_copy(update={"domains": None})  # the room's zone is not one of theirs
 
 
 @a_world

@@ -9,7 +9,17 @@ from typing import Any
 import pytest
 
 from omni_operator.children import sweeper
-from omni_operator.children.names import COMPONENT, MANAGED_BY, MANAGER, NAME, REPLICA, REVISION, Component, Owner
+from omni_operator.children.names import (
+    COMPONENT,
+    FINALIZER,
+    MANAGED_BY,
+    MANAGER,
+    NAME,
+    REPLICA,
+    REVISION,
+    Component,
+    Owner,
+)
 from omni_operator.controller import objects
 from omni_operator.controller.act import Act
 from omni_operator.controller.cache import Cache
@@ -190,3 +200,36 @@ async def test_status_says_what_the_removal_of_a_revision_waits_for() -> None:
     assert progressing["reason"] == "Retiring"
     assert "it waits for pod old-worker on node n" in progressing["message"]
     assert ("delete", "policy") not in client.calls
+
+
+@pytest.mark.parametrize(("deleted_at", "told"), [("2026-01-01T11:59:30Z", False), ("2026-01-01T11:58:00Z", True)])
+async def test_a_deletion_that_takes_long_says_what_it_waits_for(deleted_at: str, *, told: bool) -> None:
+    client: Any = Notes(answer=raw_omni(generation=1, version="7"))
+    cache = Cache(kube=client, look=lambda _: None, capacity_changed=lambda: None)
+    cache.learn(omni(deleting=True, deleted_at=deleted_at, finalizers=(FINALIZER,)))
+    labels = {MANAGED_BY: MANAGER, NAME: "omni", REVISION: "0ld0ld00", REPLICA: "0"}
+    stuck = {"name": "stuck", "namespace": "ns", "resourceVersion": "1", "labels": labels}
+    cache.pods.learn({"metadata": stuck, "spec": {"nodeName": "n", "containers": []}, "status": {"phase": "Running"}})
+    reconciler = Reconciler(kube=client, cache=cache, settings=Settings(), instance="test", now=lambda: NOW)
+    again = await reconciler.look("ns/omni")
+    said = [c["message"] for status in client.statuses for c in status["conditions"] if c["reason"] == "Deleting"]
+    assert said == ([f"being deleted since {deleted_at}; it waits for pod stuck on node n"] if told else [])
+    assert (again is None) == told  # a pod's going brings the next look; time alone brings the first word
+    assert [call for call, _ in client.calls] == (["apply", "create"] if told else [])
+
+
+async def test_a_revision_that_cannot_be_read_is_told_and_nothing_is_touched() -> None:
+    client: Any = Notes(answer=raw_omni(generation=1, version="7"))
+    cache = Cache(kube=client, look=lambda _: None, capacity_changed=lambda: None)
+    cache.learn(omni())
+    labels = {MANAGED_BY: MANAGER, NAME: "omni", REVISION: "0ld0ld00", COMPONENT: Component.CONFIG.value}
+    meta = {"name": "omni-0ld0ld00", "namespace": "ns", "uid": "c", "resourceVersion": "1", "labels": labels}
+    meta["ownerReferences"] = [OWNER.reference()]
+    cache.children["ConfigMap"].learn({"metadata": meta, "data": {"plan.json": "of tomorrow"}})
+    reconciler = Reconciler(kube=client, cache=cache, settings=Settings(), instance="test", now=lambda: NOW)
+    assert await reconciler.look("ns/omni") is None
+    conditions = {c["type"]: c for status in client.statuses for c in status["conditions"]}
+    assert conditions["Progressing"]["reason"] == "RevisionUnreadable"
+    assert "0ld0ld00" in conditions["Progressing"]["message"]
+    assert client.calls[0] == ("apply", "omni")
+    assert {call for call, _ in client.calls[1:]} == {"create"}  # the event

@@ -89,6 +89,11 @@ class Reason(StrEnum):
     KUBERAY_MISSING = "KubeRayMissing", "The API server does not know RayClusters: KubeRay is not installed."
     NEW_REVISION = "NewRevision", "A new revision is starting."
     RETIRING = "Retiring", "The old revision is being removed before the new one starts."
+    DELETING = "Deleting", "The OmniDeployment is being deleted; the message says what that waits for."
+    REVISION_UNREADABLE = (
+        "RevisionUnreadable",
+        "The record of a running revision was written by an operator that this one does not understand; nothing is touched.",
+    )
     COMPLETE = "Complete", "The revision is up."
     DEADLINE_EXCEEDED = "DeadlineExceeded", "The revision did not become Ready within rollout.progressDeadlineSeconds."
 

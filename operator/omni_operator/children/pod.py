@@ -10,11 +10,13 @@ from omni_operator.api.spec import AcceleratorType, EngineSpec, Strategy
 from omni_operator.children import names
 from omni_operator.children.names import CONFIG_DIR, NODE_SHM_PARENT, Component, Owner
 from omni_operator.children.revision import Revision
-from omni_operator.planning.model import PodSecurity
+from omni_operator.planning.model import Domains, PodSecurity
 from omni_operator.topology.quantity import binary, parse
 
 _RESTRICTED_UID = 1000
 HOSTNAME = "kubernetes.io/hostname"
+_REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+_PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
 
 
 def engine_image(engine: EngineSpec) -> str:
@@ -179,12 +181,31 @@ def _affinity(owner: Owner, revision: Revision, *, component: Component, replica
         # All follow the workers, which need most: a head that was placed first would choose the domain for them.
         mine = names.selector(owner, Component.WORKER, revision=revision.name, replica=replica)
         required.append({"labelSelector": {"matchLabels": mine}, "topologyKey": revision.plan.topology_key})
+        if revision.plan.domains is not None and component is Component.WORKER:
+            user["nodeAffinity"] = _in_domains(
+                user.get("nodeAffinity") or {}, key=revision.plan.topology_key, domains=revision.plan.domains
+            )
     if required:
         pod_affinity: dict[str, Any] = dict(user.get("podAffinity") or {})
-        rule = "requiredDuringSchedulingIgnoredDuringExecution"
-        pod_affinity[rule] = [*(pod_affinity.get(rule) or []), *required]
+        pod_affinity[_REQUIRED] = [*(pod_affinity.get(_REQUIRED) or []), *required]
         user["podAffinity"] = pod_affinity
     return user
+
+
+def _in_domains(user: Mapping[str, Any], *, key: str, domains: Domains) -> dict[str, Any]:
+    """Node affinity that keeps workers in domains that can hold them all; the user's terms are alternatives, so each gets it."""
+    able = {"key": key, "operator": "In", "values": list(domains.able)}
+    terms = (user.get(_REQUIRED) or {}).get("nodeSelectorTerms") or [{}]
+    out = dict(user)
+    out[_REQUIRED] = {
+        "nodeSelectorTerms": [
+            {**term, "matchExpressions": [*(term.get("matchExpressions") or []), able]} for term in terms
+        ]
+    }
+    if domains.free and domains.free != domains.able:
+        free = {"matchExpressions": [{"key": key, "operator": "In", "values": list(domains.free)}]}
+        out[_PREFERRED] = [*(user.get(_PREFERRED) or []), {"weight": 100, "preference": free}]
+    return out
 
 
 def pod_metadata(owner: Owner, revision: Revision, component: Component, *, replica: int | None) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def from_conditions(before: dict[str, Any], after: dict[str, Any], *, summary: s
         told = truth in _TOLD.get(ConditionType(kind), ())
         if kind == ConditionType.PLANNED and truth == Truth.TRUE and not planned_for:
             told = was.get("status") not in {None, Truth.TRUE}
-        if kind == ConditionType.PROGRESSING and reason == Reason.RETIRING:
+        if kind == ConditionType.PROGRESSING and reason in {Reason.RETIRING, Reason.DELETING}:
             told = True
         trouble = reason in _TROUBLES and kind in {ConditionType.RAY_CLUSTER_READY, ConditionType.SERVING_READY}
         if kind == ConditionType.READY and reason == Reason.SUSPENDED:

@@ -79,19 +79,22 @@ def _ray(observed: Observed, active: Known, replicas: int, pods: Sequence[Pod]) 
                 f"set ray.port to {theirs}"
             )
             return Verdict(kind, Truth.FALSE, Reason.RAY_UNREACHABLE, text)
-        up, text = _cluster_state(observed.referenced, least=0)  # a head may have accelerators itself
+        up, _, text = _cluster_state(observed.referenced, least=0)  # a head may have accelerators itself
         return Verdict(kind, Truth.TRUE if up else Truth.FALSE, Reason.RAY_READY if up else Reason.RAY_STARTING, text)
     ray_pods = [p for p in pods if p.labels.get(COMPONENT) in {Component.HEAD, Component.WORKER}]
-    states = []
+    states: list[tuple[bool, bool, str]] = []
     for replica in range(replicas):
         name = names.ray_cluster(observed.owner, active.revision.name, replica)
         cluster = observed.children.get(("RayCluster", name))
-        states.append((False, f"RayCluster {name} is being made") if cluster is None else _cluster_state(cluster))
-    if all(up for up, _ in states):
-        return Verdict(kind, Truth.TRUE, Reason.RAY_READY, "; ".join(text for _, text in states))
+        new = (False, False, f"RayCluster {name} is being made")
+        states.append(new if cluster is None else _cluster_state(cluster))
+    if all(up for up, _, _ in states):
+        return Verdict(kind, Truth.TRUE, Reason.RAY_READY, "; ".join(text for _, _, text in states))
     if (found := _failing(ray_pods)) is not None:
         return Verdict(kind, Truth.FALSE, found[0], found[1])
-    return Verdict(kind, Truth.FALSE, Reason.RAY_STARTING, next(text for up, text in states if not up))
+    if (refused := next((text for _, failed, text in states if failed), None)) is not None:
+        return Verdict(kind, Truth.FALSE, Reason.RAY_PODS_FAILING, refused)
+    return Verdict(kind, Truth.FALSE, Reason.RAY_STARTING, next(text for up, _, text in states if not up))
 
 
 def _gcs_port(cluster: Child) -> int:
@@ -100,11 +103,12 @@ def _gcs_port(cluster: Child) -> int:
     return int(params.get("port", 6379))
 
 
-def _cluster_state(cluster: Child, *, least: int = 1) -> tuple[bool, str]:
-    """Whether a RayCluster is up. status.state is not asked: it stays "ready" when pods fail later (KubeRay 1.6.2)."""
+def _cluster_state(cluster: Child, *, least: int = 1) -> tuple[bool, bool, str]:
+    """Whether a RayCluster is up, whether KubeRay failed to make its pods, and both in words. status.state is not asked: it stays "ready" when pods fail later (KubeRay 1.6.2)."""
     status: dict[str, Any] = cluster.status
     if not status:
         return (
+            False,
             False,
             f"KubeRay has not looked at RayCluster {cluster.name} yet; if this stays, see its log and `kubectl describe raycluster`",
         )
@@ -113,9 +117,9 @@ def _cluster_state(cluster: Child, *, least: int = 1) -> tuple[bool, str]:
     wanted, ready = int(status.get("desiredWorkerReplicas", 0)), int(status.get("readyWorkerReplicas", 0))
     failure = conditions.get("ReplicaFailure") or conditions.get("RayClusterReplicaFailure") or {}
     if failure.get("status") == "True":
-        return False, f"RayCluster {cluster.name}: {failure.get('reason')}: {failure.get('message')}"
+        return False, True, f"RayCluster {cluster.name}: {failure.get('reason')}: {failure.get('message')}"
     text = f"RayCluster {cluster.name}: head {'ready' if head else 'not ready'}, {ready} of {wanted} workers ready"
-    return head and ready >= wanted >= least, text
+    return head and ready >= wanted >= least, False, text
 
 
 def _failing(pods: Sequence[Pod]) -> tuple[Reason, str] | None:

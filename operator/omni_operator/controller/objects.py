@@ -25,6 +25,7 @@ class Omni:
     finalizers: tuple[str, ...]
     spec: dict[str, Any]
     status: dict[str, Any]
+    deleted_at: str = ""
 
     @property
     def key(self) -> str:
@@ -125,6 +126,7 @@ def omni(raw: dict[str, Any]) -> Omni:
         finalizers=tuple(meta.get("finalizers") or ()),
         spec=raw.get("spec") or {},
         status=raw.get("status") or {},
+        deleted_at=meta.get("deletionTimestamp", ""),
     )
 
 

@@ -12,9 +12,10 @@ from omni_operator.api.base import API_VERSION, KIND, PLURAL
 from omni_operator.children.names import FINALIZER
 from omni_operator.controller import objects
 from omni_operator.controller.cache import Cache
-from omni_operator.controller.events import Story, event_object
+from omni_operator.controller.events import Story, event_object, from_conditions
 from omni_operator.controller.objects import Omni
-from omni_operator.controller.observed import Observed
+from omni_operator.controller.observed import Observed, Verdict
+from omni_operator.controller.status import amended
 from omni_operator.kube.client import ApiError, Kube
 from omni_operator.kube.kinds import EVENT, Resource
 
@@ -63,6 +64,14 @@ class OmniWriter:
         except ApiError as exc:
             if not exc.conflict:
                 _log.warning("event %s of %s was refused: %s", story.reason, omni.key, exc)
+
+    async def amend(self, omni: Omni, verdict: Verdict) -> None:
+        """Replaces one condition, when it says something new."""
+        status = amended(omni, verdict, now=self.now())
+        if {str(c) for c in status["conditions"]} != {str(c) for c in omni.status.get("conditions") or ()}:
+            await self.status(omni, status)
+            for story in from_conditions(omni.status, status, summary=None):
+                await self.tell(omni, story)
 
     async def _write(self, omni: Omni, body: dict[str, Any], *, subresource: str | None) -> bool:
         """Writes to the OmniDeployment that was looked at; False (and forgets it) when it is gone or another has its name."""

@@ -15,32 +15,30 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from omni_operator.api.conditions import ConditionType
+from omni_operator import __version__
+from omni_operator.api.conditions import ConditionType, Reason, Truth
 from omni_operator.children import names
 from omni_operator.children.describe import summary
-from omni_operator.children.names import COMPONENT, NODE_SHM_PARENT, REPLICA, REVISION, Component, node_folder
+from omni_operator.children.names import REPLICA, REVISION, node_folder
 from omni_operator.children.render import children as render
 from omni_operator.controller.act import Act
 from omni_operator.controller.cache import Cache
 from omni_operator.controller.child_writer import ChildWriter
 from omni_operator.controller.decide import Decision, decide
 from omni_operator.controller.events import Story, from_conditions
-from omni_operator.controller.node_memory import NodeMemory, swept
-from omni_operator.controller.objects import Child
+from omni_operator.controller.node_memory import NodeMemory
 from omni_operator.controller.observe import observe
-from omni_operator.controller.observed import Known, Observed, Outcome
+from omni_operator.controller.observed import Known, Observed, Outcome, Verdict
 from omni_operator.controller.omni_writer import OmniWriter
+from omni_operator.controller.removal import Removal, revisions
 from omni_operator.controller.settings import Settings
 from omni_operator.controller.status import make_status
 from omni_operator.kube.client import ApiError, Kube
 
 _log = logging.getLogger(__name__)
-# What holds accelerators goes first; policies and the revision's record go when its pods are gone.
-_WORKLOADS = frozenset({"RayCluster", "Deployment", "Service", "PodDisruptionBudget"})
 _TOLD_AT_ONCE = frozenset({ConditionType.ACCEPTED, ConditionType.PLANNED, ConditionType.READY})
 _NAMESPACE_PAUSE = 1.0  # its watch is about to bring it
 _FOREIGN_PAUSE = 10.0  # foreign objects are not watched; their going is found by looking
-_ORPHAN = "orphan"  # the garbage collector's finalizer of `kubectl delete --cascade=orphan`
 
 
 @dataclass(slots=True)
@@ -55,6 +53,7 @@ class Reconciler:
     _omni: OmniWriter = field(init=False)
     _children: ChildWriter = field(init=False)
     _memory: NodeMemory = field(init=False)
+    _removal: Removal = field(init=False)
     _written: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -62,6 +61,7 @@ class Reconciler:
         self._omni = OmniWriter(kube=self.kube, cache=self.cache, instance=self.instance, now=self.now)
         self._children = ChildWriter(kube=self.kube, cache=self.cache, omni=self._omni)
         self._memory = NodeMemory(kube=self.kube, now=self.now)
+        self._removal = Removal(omni=self._omni, children=self._children, memory=self._memory, now=self.now)
 
     async def look(self, key: str) -> float | None:
         """One look at one OmniDeployment.
@@ -78,9 +78,16 @@ class Reconciler:
             return None
         observed = observe(self.cache, omni)
         if omni.deleting:
-            return await self._delete(observed)
+            return await self._removal.delete(observed)
         if observed.unreadable:
             _log.error("%s: left as it is: revision(s) %s were written by another version", key, observed.unreadable)
+            text = (
+                f"revision {', '.join(observed.unreadable)} was written by an operator whose record this one ({__version__}) does "
+                "not understand, so all is left as it is; run the newer operator again, or delete and create the OmniDeployment"
+            )
+            await self._omni.amend(
+                omni, Verdict(ConditionType.PROGRESSING, Truth.FALSE, Reason.REVISION_UNREADABLE, text)
+            )
             return None
         pod_security = self.cache.pod_security(omni.namespace)
         if pod_security is None:
@@ -100,7 +107,7 @@ class Reconciler:
     async def _make_real(self, observed: Observed, decision: Decision, act: Act) -> Outcome:
         wanted, replicas = decision.wanted, decision.replicas
         keep = wanted.revision.name if wanted else ""
-        retiring = await self._retire(observed, {r for r in _revisions(observed) if r != keep}, act)
+        retiring = await self._removal.retire(observed, {r for r in revisions(observed) if r != keep}, act)
         desired: set[str] = set()
         if wanted is not None:
             shared = wanted.revision.plan.node_shared_memory
@@ -148,7 +155,7 @@ class Reconciler:
             and child.owner_uid == observed.owner.uid
             and (child.kind, child.name) not in names_wanted
         ]
-        await self._end(observed, extra, act)
+        await self._removal.end(observed, extra, act)
 
     async def _end_stale_servers(self, observed: Observed, wanted: Known, act: Act) -> set[str]:
         """Ends servers that joined a Ray cluster which is no more; returns names of Deployments not to apply now.
@@ -175,77 +182,6 @@ class Reconciler:
             act.stories.append(Story(True, "ServerRestarted", text))
         return ended
 
-    async def _end(self, observed: Observed, children: list[Child], act: Act) -> bool:
-        """Ends children in an order that is quick and safe; True when nothing of them is left.
-
-        Servers first: one whose Ray cluster goes at the same time takes over a minute to end, otherwise eight seconds (0.16,
-        run). Policies and the revision's record last, when no pod needs them.
-        """
-        revisions = {c.labels.get(REVISION) for c in children}
-        pods = [p for p in observed.live_pods() if p.revision in revisions]
-        serving = {p.replica for p in pods if p.labels.get(COMPONENT) == Component.SERVING}
-        workloads = [c for c in children if c.kind in _WORKLOADS]
-        for child in workloads:
-            waits = child.kind == "RayCluster" and child.labels.get(REPLICA) in serving
-            if not child.deleting and not waits:
-                await self._children.delete(observed, child, act)
-        if workloads or pods:
-            return False
-        rest = [c for c in children if c.kind not in _WORKLOADS and not c.deleting]
-        for child in rest:
-            await self._children.delete(observed, child, act)
-        return not rest
-
-    async def _retire(self, observed: Observed, revisions: set[str], act: Act) -> set[str]:
-        """Removes revisions; returns those that are not gone yet."""
-        left = set()
-        for revision in sorted(revisions):
-            mine = [
-                c
-                for c in observed.children.values()
-                if c.labels.get(REVISION) == revision and c.owner_uid == observed.owner.uid
-            ]
-            pods = [p for p in observed.live_pods() if p.revision == revision]
-            dirty = [
-                (node, folder)
-                for node, folder in observed.folders()
-                if names.folder_revision(observed.owner, folder) == revision
-                and not swept(observed, node=node, folder=folder)
-            ]
-            busy = bool(pods or dirty)
-            # Its record is what tells us of its folders, so it is the last to go.
-            ending = [c for c in mine if c.kind in _WORKLOADS] if busy else mine
-            if not await self._end(observed, ending, act) or busy:
-                left.add(revision)
-                act.blockers += [f"pod {p.name} on node {p.node or 'none'}" for p in pods[:4]]
-                act.blockers += [f"shared memory on node {node}" for node, _ in dirty[:4] if not pods]
-        return left
-
-    async def _delete(self, observed: Observed) -> float | None:
-        """Ends everything, sweeps node memory, then lets the OmniDeployment go.
-
-        Without node memory there is no finalizer, and the API server's own garbage collector does all of it.
-        """
-        if not observed.has_finalizer:
-            return None
-        if _orphaned(observed):  # the pods live on, and use their memory
-            await self._omni.finalizer(observed, present=False)
-            return None
-        act = Act()
-        retiring = await self._retire(observed, _revisions(observed), act)
-        folders = await self._memory.sweep(observed, (), act)
-        if act.namespace_ends and not observed.live_pods():
-            left = ", ".join(f"{node}:{NODE_SHM_PARENT}/{folder}" for node, folder in sorted(folders))
-            _log.warning(
-                "%s: its namespace is being deleted, so no pod can remove shared memory: %s", observed.omni.key, left
-            )
-            folders, retiring = frozenset(), set()
-        if not folders and not retiring:
-            await self._omni.finalizer(observed, present=False)
-        if act.refused:
-            raise ApiError(422, "ChildRefused", "; ".join(act.refused))
-        return None
-
     async def _report(self, observed: Observed, outcome: Outcome, act: Act) -> float | None:
         status, again = make_status(observed, outcome, now=self.now())
         before = observed.omni.status
@@ -264,26 +200,6 @@ class Reconciler:
         for story in from_conditions(before, status, summary=text):
             await self._omni.tell(observed.omni, story)
         return again
-
-
-def _orphaned(observed: Observed) -> bool:
-    """Whether the user keeps the children (kubectl delete --cascade=orphan).
-
-    The garbage collector's finalizer may come and go between two looks; what it leaves is children without an owner.
-    """
-    return _ORPHAN in observed.omni.finalizers or any(not child.owner_uid for child in observed.children.values())
-
-
-def _revisions(observed: Observed) -> set[str]:
-    """All revisions of which anything exists."""
-    found = set(observed.known)
-    found |= {
-        c.labels[REVISION]
-        for c in observed.children.values()
-        if REVISION in c.labels and c.owner_uid == observed.owner.uid
-    }
-    found |= {p.revision for p in observed.live_pods() if p.revision}
-    return found
 
 
 def _matters(before: dict[str, Any], after: dict[str, Any]) -> bool:

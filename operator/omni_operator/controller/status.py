@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,6 +12,7 @@ from omni_operator.children import names, services
 from omni_operator.children.describe import describe
 from omni_operator.children.names import COMPONENT, Component
 from omni_operator.controller.health import Health, judge
+from omni_operator.controller.objects import Omni
 from omni_operator.controller.observed import Known, Observed, Outcome, Verdict
 
 _MAX_NODES = 64  # the schema's bound of PodPlan.nodes; more are possible with many replicas
@@ -110,22 +111,27 @@ def _taken_up(observed: Observed, now: datetime) -> datetime:
 
 def _conditions(observed: Observed, verdicts: Sequence[Verdict], *, now: datetime) -> list[Condition]:
     before = {c["type"]: c for c in observed.omni.status.get("conditions") or ()}
-    out = []
-    for verdict in verdicts:
-        old = before.get(verdict.type, {})
-        same = old.get("status") == verdict.truth
-        changed = old["lastTransitionTime"] if same else now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        out.append(
-            Condition(
-                type=verdict.type.value,
-                status=verdict.truth.value,
-                reason=verdict.reason.value,
-                message=verdict.message[:32000],
-                last_transition_time=changed,
-                observed_generation=observed.omni.generation,
-            )
-        )
-    return out
+    return [_condition(observed.omni, v, old=before.get(v.type, {}), now=now) for v in verdicts]
+
+
+def _condition(omni: Omni, verdict: Verdict, *, old: Mapping[str, Any], now: datetime) -> Condition:
+    same = old.get("status") == verdict.truth
+    return Condition(
+        type=verdict.type.value,
+        status=verdict.truth.value,
+        reason=verdict.reason.value,
+        message=verdict.message[:32000],
+        last_transition_time=old["lastTransitionTime"] if same else now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        observed_generation=omni.generation,
+    )
+
+
+def amended(omni: Omni, verdict: Verdict, *, now: datetime) -> dict[str, Any]:
+    """The status as it is, with one condition replaced: for looks that judge nothing else."""
+    conditions = list(omni.status.get("conditions") or ())
+    old: dict[str, Any] = next((c for c in conditions if c["type"] == verdict.type), {})
+    new = _condition(omni, verdict, old=old, now=now).model_dump(by_alias=True, mode="json")
+    return {**omni.status, "conditions": [*(c for c in conditions if c["type"] != verdict.type), new]}
 
 
 def _plan(observed: Observed, active: Known) -> PlanStatus:

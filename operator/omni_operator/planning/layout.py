@@ -8,7 +8,7 @@ one node are not a layout: they could end on a node that cannot hold them all.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from omni_operator.api.spec import Strategy
@@ -63,15 +63,41 @@ def fits(
         return _replicas_that_fit(layout, nodes, measure=measure, accelerator=accelerator, rdma=rdma) >= max(
             1, layout.replicas
         )
-    domains: dict[str, list[Node]] = {}
-    for node in nodes:
-        if value := node.labels.get(topology_key):
-            domains.setdefault(value, []).append(node)
     held = sum(
         _replicas_that_fit(layout, members, measure=measure, accelerator=accelerator, rdma=rdma)
-        for members in domains.values()
+        for members in _domains(nodes, topology_key).values()
     )
     return held >= max(1, layout.replicas)
+
+
+def domains_that_hold(
+    layout: RayLayout,
+    nodes: Sequence[Node],
+    *,
+    measure: Measure,
+    accelerator: str | None,
+    rdma: str | None,
+    topology_key: str,
+) -> tuple[str, ...]:
+    """Values of a node label whose nodes can hold one whole replica, sorted.
+
+    The first worker chooses the domain for all that follow it, and the scheduler places it alone: it must not begin where the
+    others cannot follow.
+    """
+    one = replace(layout, replicas=1)
+    return tuple(
+        value
+        for value, members in sorted(_domains(nodes, topology_key).items())
+        if _replicas_that_fit(one, members, measure=measure, accelerator=accelerator, rdma=rdma)
+    )
+
+
+def _domains(nodes: Sequence[Node], topology_key: str) -> dict[str, list[Node]]:
+    found: dict[str, list[Node]] = {}
+    for node in nodes:
+        if value := node.labels.get(topology_key):
+            found.setdefault(value, []).append(node)
+    return found
 
 
 def _replicas_that_fit(

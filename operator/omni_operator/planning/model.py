@@ -83,6 +83,18 @@ class StorePlan(_Value):
     metrics_port: int = 9003
 
 
+class Domains(_Value):
+    """Values of placement.topologyKey; pods of a replica start in one of `able`, and rather in one of `free`.
+
+    Attributes:
+        able: Domains whose nodes, if they were empty, hold a whole replica.
+        free: Those of them that held one when the plan was made.
+    """
+
+    able: tuple[str, ...]
+    free: tuple[str, ...]
+
+
 class Sizes(_Value):
     """Derived sizes of one pod, in bytes; memory_bytes holds all of it, pools are those of a store."""
 
@@ -112,6 +124,7 @@ class Plan(_Value):
     token_auth: bool
     cluster_ref: str | None
     topology_key: str | None
+    domains: Domains | None = None
     worker_sizes: Sizes
     serving_sizes: Sizes
     notes: tuple[str, ...] = ()

@@ -10,8 +10,8 @@ from omni_operator.engine.connector import Rejection, Transport, cost
 from omni_operator.engine.pipeline import Pipeline, UnknownPipelineError, pipeline_for
 from omni_operator.engine.release import Release, UnsupportedReleaseError, ray_has_token_auth, release_for
 from omni_operator.planning.edges import Ground, NoTransport, mixed_store_protocols, plan_edge
-from omni_operator.planning.layout import Measure, RayLayout, fits, layouts, rdma_for
-from omni_operator.planning.model import EdgePlan, Plan, Planned, PodSecurity, Reach, Refused, WorkerGroup
+from omni_operator.planning.layout import Measure, RayLayout, domains_that_hold, fits, layouts, rdma_for
+from omni_operator.planning.model import Domains, EdgePlan, Plan, Planned, PodSecurity, Reach, Refused, WorkerGroup
 from omni_operator.planning.overrides import bad_overrides
 from omni_operator.planning.refusal import no_layout, no_transport
 from omni_operator.planning.sizing import pod_sizes, store_plan
@@ -122,6 +122,7 @@ def _choose(
         backend=backend,
         accelerator=accelerator,
         pod_security=pod_security,
+        nodes=nodes,
     )
     waits = None
     if ours and not best.fits_now:
@@ -221,6 +222,7 @@ def _plan(
     backend: Backend,
     accelerator: str | None,
     pod_security: PodSecurity,
+    nodes: tuple[Node, ...],
 ) -> Plan:
     layout, edges = best.layout, best.edges
     store = store_plan(edges)
@@ -261,7 +263,20 @@ def _plan(
         else spec.ray.token_auth == "Enabled",
         cluster_ref=spec.ray.cluster_ref.name if spec.ray.cluster_ref else None,
         topology_key=spec.placement.topology_key,
+        domains=_domains(best, nodes=nodes, accelerator=accelerator, key=spec.placement.topology_key),
         worker_sizes=pod_sizes(edges, store=store, instances=inputs if store else 0, worker=True),
         serving_sizes=pod_sizes(edges, store=store, instances=len(store_edges), worker=False),
         notes=tuple(notes),
     )
+
+
+def _domains(best: _Candidate, *, nodes: tuple[Node, ...], accelerator: str | None, key: str | None) -> Domains | None:
+    if key is None:
+        return None
+
+    def holding(measure: Measure) -> tuple[str, ...]:
+        return domains_that_hold(
+            best.layout, nodes, measure=measure, accelerator=accelerator, rdma=best.rdma, topology_key=key
+        )
+
+    return Domains(able=holding(Measure.OFFERS), free=holding(Measure.FREE))

@@ -19,9 +19,12 @@ def stands(plan: Plan, *, spec: OmniDeploymentSpec, inventory: Inventory) -> boo
         accelerators_per_pod=max(group.accelerators for group in plan.groups),
         replicas=1,
     )
+    nodes = admitting_nodes(spec, inventory)
+    if plan.domains is not None and plan.topology_key:
+        nodes = tuple(n for n in nodes if n.labels.get(plan.topology_key) in plan.domains.able)
     return fits(
         layout,
-        admitting_nodes(spec, inventory),
+        nodes,
         measure=Measure.OFFERS,
         accelerator=plan.accelerator_resource,
         rdma=plan.rdma_resource,
