@@ -81,7 +81,7 @@ QUANTITY = r"^(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|
 
 
 def _quantity(value: str | int) -> str | int:
-    if isinstance(value, str) and not re.match(QUANTITY, value):
+    if value < 0 if isinstance(value, int) else not re.match(QUANTITY, value):
         msg = f"{value!r} is not a quantity such as 500m or 2Gi"
         raise ValueError(msg)
     return value
@@ -97,8 +97,8 @@ Quantity = Annotated[
             "maxLength": 32,
             "x-kubernetes-validations": [
                 rule(
-                    "type(self) == int || isQuantity(self)",
-                    "a quantity is a number, alone or with a unit of Kubernetes: 2, 500m, 4Gi, 4G (not 4GB); correct it",
+                    "type(self) == int ? self >= 0 : isQuantity(self) && !self.startsWith('-')",
+                    "a quantity is a number from 0, alone or with a unit of Kubernetes: 2, 500m, 4Gi, 4G (not 4GB); correct it",
                 )
             ],
         }
@@ -107,16 +107,16 @@ Quantity = Annotated[
 ResourceName = Annotated[
     str, Field(min_length=1, max_length=128, pattern=r"^([a-z0-9.-]+/)?[A-Za-z0-9][-A-Za-z0-9_.]*$")
 ]
-_KEY = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
-_VALUE = r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$"
+KEY = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
+VALUE = r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$"
 
 
 def key_rule(what: str) -> dict[str, str]:
     """Keys of labels and annotations are names, with or without a domain."""
     return rule(
-        f"self.all(k, size(k) <= 253 && k.matches(r'{_KEY}'))",
+        f"self.all(k, size(k) <= 253 && k.matches(r'{KEY}'))",
         f"{what}: a key is a name such as team or example.com/team, of letters, digits, '-', '_' and '.'; rename it",
-        message_expression=f"\"{what}: the key '\" + self.filter(k, !(size(k) <= 253 && k.matches(r'{_KEY}')))[0] + \"' is no "
+        message_expression=f"\"{what}: the key '\" + self.filter(k, !(size(k) <= 253 && k.matches(r'{KEY}')))[0] + \"' is no "
         "name such as team or example.com/team, of letters, digits, '-', '_' and '.'; rename it\"",
     )
 
@@ -124,10 +124,10 @@ def key_rule(what: str) -> dict[str, str]:
 def value_rule(what: str) -> dict[str, str]:
     """Values of labels are short names or empty."""
     return rule(
-        f"self.all(k, self[k].matches(r'{_VALUE}'))",
+        f"self.all(k, self[k].matches(r'{VALUE}'))",
         f"{what}: a value has at most 63 letters, digits, '-', '_' and '.', and begins and ends with a letter or digit; change it",
         message_expression=f'"{what}: the value of \'" + self.filter(k, !self[k].matches('
-        f"r'{_VALUE}'))[0] + \"' is no label value: at most 63 letters, digits, '-', '_' and '.', beginning "
+        f"r'{VALUE}'))[0] + \"' is no label value: at most 63 letters, digits, '-', '_' and '.', beginning "
         'and ending with a letter or digit; change it"',
     )
 

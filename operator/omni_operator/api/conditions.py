@@ -37,7 +37,7 @@ class Reason(StrEnum):
         member.explanation = explanation
         return member
 
-    NOT_APPLICABLE = "NotApplicable", "Nothing to judge: nothing of this kind exists now."
+    NOT_APPLICABLE = "NotApplicable", "Nothing to judge: nothing of this kind exists now, or the backend has none."
     VALID = "Valid", "The spec is valid and everything it names is known."
     INVALID_SPEC = "InvalidSpec", "The spec cannot be used; the message names the field, the value and the remedy."
     UNSUPPORTED_RELEASE = "UnsupportedRelease", "No release record exists for engine.version."
@@ -69,6 +69,10 @@ class Reason(StrEnum):
     SERVER_READY = "ServerReady", "The API server answers /health."
     SERVER_STARTING = "ServerStarting", "The server waits for Ray or initialises the engine."
     SERVER_FAILING = "ServerFailing", "The server's container ended with an error; the message has its last words."
+    STORE_NOT_READY = (
+        "StoreNotReady",
+        "The Mooncake master, through which stages find each other's results, has no ready pod, so no replica serves.",
+    )
     RAY_VERSION_MISMATCH = "RayVersionMismatch", "Serving image and Ray cluster differ in Ray or Python version."
     RAY_UNREACHABLE = "RayUnreachable", "The server cannot reach the Ray head."
     RAY_RESOURCES_MISSING = "RayResourcesMissing", "Ray has fewer accelerators than the pipeline needs."

@@ -49,7 +49,10 @@ class EnvVar(Model):
             "the name of a variable has letters, digits, '-', '_' and '.', and does not begin with a digit; correct it",
         ),
     )
-    value: Annotated[str, Field(max_length=32768)] | None = Field(default=None, description="Its value.")
+    value: Annotated[str, Field(max_length=32768)] | None = Field(
+        default=None,
+        description="Its value. It is kept as it is in the revision's ConfigMap and in pods; secrets belong in valueFrom.",
+    )
     value_from: Opaque | None = Field(
         default=None, description="Source of the value, as in a Pod: secretKeyRef, configMapKeyRef, fieldRef."
     )
@@ -84,6 +87,13 @@ OWNED_ENV = (
 )
 
 
+class VersionPolicy(StrEnum):
+    """What to do with a release that the operator has no record of."""
+
+    NEAREST = "Nearest"
+    EXACT = "Exact"
+
+
 class EngineSpec(Model):
     """The vllm-omni release and how it is started."""
 
@@ -95,6 +105,26 @@ class EngineSpec(Model):
             "engine.version must be a full vllm-omni release such as 0.16.0, without 'v' and not a tag; correct it (the tag of an "
             "image belongs in engine.image)",
         ),
+    )
+    version_policy: VersionPolicy = Field(
+        default=VersionPolicy.NEAREST,
+        description="What to do with a release line that this operator has no record of. Nearest runs it by the record of the "
+        "newest line before it and says so in status.plan.notes; Exact refuses it.",
+    )
+    mooncake_version: (
+        Annotated[str, Field(max_length=32, pattern=r"^[0-9]+\.[0-9]+\.[0-9]+(\.post[0-9]+)?$")] | None
+    ) = Field(
+        default=None,
+        description="Mooncake version in the image; the release's own pin when not set. MooncakeStore needs one before 0.3.13.",
+        json_schema_extra=in_words(
+            r"^[0-9]+\.[0-9]+\.[0-9]+(\.post[0-9]+)?$",
+            "engine.mooncakeVersion must be a full version such as 0.3.12.post1; correct it",
+        ),
+    )
+    nixl: bool | None = Field(
+        default=None,
+        description="Whether the image has the nixl package, which the Nixl connector needs (0.30 and later); not assumed when not "
+        "set.",
     )
     image: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\s]+$")] | None = Field(
         default=None,
@@ -113,8 +143,9 @@ class EngineSpec(Model):
     )
     backend: Backend = Field(
         default=Backend.AUTO,
-        description="Auto takes what the release supports: Ray on 0.14 and 0.16. Ray runs every stage as a Ray actor. "
-        "Headless and Local belong to 0.18 and later.",
+        description="Auto takes what the release supports: Ray on 0.14 and 0.16, Local on 0.18, and from 0.20 on Local where one "
+        "node can hold all stages, else Headless. Ray runs every stage as a Ray actor. Local runs all stages in the serving pod. "
+        "Headless runs stage 0 there and the others in Ray worker pods.",
     )
     extra_args: Annotated[list[Annotated[str, Field(min_length=1, max_length=1024)]], Field(max_length=64)] = Field(
         default_factory=list,
@@ -131,7 +162,12 @@ class EngineSpec(Model):
                     message_expression=f"'engine.extraArgs must not have ' + {list(OWNED_FLAGS)!r}.filter(f, self.exists(a, "
                     "a.replace('_', '-').split('=', 2)[0] == f))[0] + ': the operator sets that flag; remove it and use the field of the spec that "
                     "stands for it'",
-                )
+                ),
+                rule(
+                    "!self.exists(a, a.replace('_', '-').startsWith('--ssl-'))",
+                    "engine.extraArgs must not have --ssl-*: probes and clients inside the cluster speak HTTP to the server; remove it "
+                    "and end TLS at an Ingress or Gateway",
+                ),
             ],
         ),
     )

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from omni_operator.api.base import Model, ObjectName, in_words, rule, schema
+from omni_operator.api.pipeline_spec import PipelineDefinition
 
 
 class SecretKey(Model):
@@ -45,8 +46,13 @@ class HostPathSource(Model):
     path: Annotated[str, Field(min_length=2, max_length=512, pattern=r"^/[^:]*$")] = Field(
         description="Absolute folder that exists on every node that may host a stage. Needs a namespace whose pod "
         "security level is privileged.",
-        json_schema_extra=in_words(
-            r"^/[^:]*$", "hostPath.path must be an absolute path without ':', such as /data/models; correct it"
+        json_schema_extra=schema(
+            rules=[
+                rule(
+                    r"self.matches(r'^/[^:]*$') && !self.split('/').exists(part, part == '..')",
+                    "hostPath.path must be an absolute path without ':' and '..', such as /data/models; correct it",
+                )
+            ]
         ),
     )
 
@@ -90,6 +96,18 @@ class Weights(Model):
 class ModelSpec(Model):
     """The model to serve."""
 
+    model_config = {
+        **Model.model_config,
+        "json_schema_extra": schema(
+            rules=[
+                rule(
+                    "!has(self.definition) || has(self.pipeline)",
+                    "model.definition needs model.pipeline, the name of the pipeline in the engine's own registry; add it",
+                )
+            ]
+        ),
+    }
+
     name: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\s-][^\s]*$")] = Field(
         description="Hugging Face repository such as Qwen/Qwen2.5-Omni-7B, or an absolute path inside the engine's pods "
         "(with model.weights: below its mountPath).",
@@ -110,6 +128,11 @@ class ModelSpec(Model):
         default=None,
         description="Pipeline of the catalog (docs/reference/pipelines.md), such as qwen2_5_omni. Needed only when "
         "model.name does not tell, for example for a fine-tune or a local path.",
+    )
+    definition: PipelineDefinition | None = Field(
+        default=None,
+        description="A pipeline that the catalog lacks: its stages, edges and configuration. model.pipeline is then its name in the "
+        "engine's own registry.",
     )
     weights: Weights | None = Field(
         default=None, description="Volume with the weights; when not set, the engine downloads the model at its start."

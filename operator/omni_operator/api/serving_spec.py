@@ -95,8 +95,8 @@ class ProbesSpec(Model):
     )
     init_timeout_seconds: Annotated[int, Field(ge=30, le=14400)] = Field(
         default=600,
-        description="Seconds the engine may take to initialise all stages (--init-timeout). The startup probe allows this, "
-        "plus rayWaitSeconds, plus 60 s.",
+        description="Seconds the engine may take to initialise all stages. The startup probe allows this, plus 60 s, with backend Ray "
+        "also plus rayWaitSeconds, and then restarts the server; it never serves with a stage missing.",
     )
     liveness_failure_seconds: Annotated[int, Field(ge=30, le=3600)] = Field(
         default=180, description="Seconds a started server may fail /health before it is restarted."
@@ -203,8 +203,8 @@ class RaySpec(Model):
     }
     version: Annotated[str, Field(max_length=16, pattern=r"^[0-9]+\.[0-9]+\.[0-9]+$")] | None = Field(
         default=None,
-        description="Ray version in the engine image; KubeRay chooses probes by it and the server compares it before it "
-        "joins. When not set, the version that the vllm-omni release was built with.",
+        description="Ray version in the engine image. KubeRay chooses probes and token authentication by it, and with backend Ray the "
+        "server compares it with the image's before it joins. When not set, the version that the vllm-omni release was built with.",
         json_schema_extra=in_words(
             r"^[0-9]+\.[0-9]+\.[0-9]+$", "ray.version must be a full version such as 2.53.0; correct it"
         ),
@@ -215,9 +215,9 @@ class RaySpec(Model):
         json_schema_extra=schema(
             rules=[
                 rule(
-                    "!(self in [8076, 8077, 8078, 8080, 8265, 10001, 52365])",
-                    "ray.port must not be another port of the Ray head (8076-8078, 8080, 8265, 10001, 52365); choose "
-                    "another, such as 6399",
+                    "!(self in [8076, 8077, 8078, 8080, 8265, 10001, 52365]) && !(self >= 10002 && self <= 19999)",
+                    "ray.port must not be another port of the Ray head (8076-8078, 8080, 8265, 10001, 52365) or one of Ray's workers "
+                    "(10002-19999); choose another, such as 6399",
                 )
             ]
         ),

@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from omni_operator.api.base import (
+    KEY,
+    VALUE,
     AnnotationMap,
     LabelMap,
     Model,
@@ -153,6 +155,17 @@ class Toleration(Model):
                     "a toleration without key needs operator Exists, and then tolerates every taint; set operator or key",
                 ),
                 rule(
+                    f"!has(self.key) || self.key.matches(r'{KEY}')",
+                    "the key of a toleration is a name such as gpu or example.com/gpu; correct it",
+                    message_expression="'the key of a toleration, ' + self.key + ', is no name such as gpu or example.com/gpu; correct it'",
+                ),
+                rule(
+                    f"!has(self.value) || self.value.matches(r'{VALUE}')",
+                    "the value of a toleration has letters, digits, '-', '_' and '.'; correct it",
+                    message_expression="'the value of a toleration, ' + self.value + ', may have only letters, digits, dashes, "
+                    "underscores and dots; correct it'",
+                ),
+                rule(
                     "self.operator != 'Exists' || !has(self.value)",
                     "a toleration with operator Exists has no value; remove value, or set operator to Equal",
                 ),
@@ -180,11 +193,11 @@ Tolerations = Annotated[list[Toleration], Field(max_length=32)]
 class StageOverride(Model):
     """Overrides for one stage of the pipeline."""
 
-    name: Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]+([-_][a-z0-9]+)*$")] = Field(
+    name: Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9]+([-_][A-Za-z0-9]+)*$")] = Field(
         description="Stage of the pipeline, such as thinker, talker or code2wav.",
         json_schema_extra=in_words(
-            r"^[a-z0-9]+([-_][a-z0-9]+)*$",
-            "stages[].name must be the name of a stage of the pipeline in lower case, such as thinker; correct it "
+            r"^[A-Za-z0-9]+([-_][A-Za-z0-9]+)*$",
+            "stages[].name must be the name of a stage of the pipeline, such as thinker; correct it "
             "(docs/reference/pipelines.md)",
         ),
     )
@@ -334,7 +347,8 @@ class TransportSpec(Model):
     shared_memory: SharedMemoryPolicy = Field(
         default=SharedMemoryPolicy.ALLOW,
         description="Allow lets pods on one node share memory through a folder below the node's /dev/shm, when the "
-        "namespace's pod security level permits a hostPath. PodOnly uses shared memory inside one pod only.",
+        "namespace's pod security level permits a hostPath and the image runs as root, for whom the kubelet makes the folder. "
+        "PodOnly uses shared memory inside one pod only.",
     )
     edges: Annotated[list[EdgeOverride], Field(max_length=32)] = Field(
         default_factory=list,

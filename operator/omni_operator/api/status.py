@@ -115,7 +115,10 @@ class OmniDeploymentStatus(Model):
     endpoint: Short | None = Field(
         default=None, description="Base URL of the OpenAI-compatible API inside the cluster."
     )
-    replicas: int | None = Field(default=None, description="Replicas of the pipeline that exist.")
+    replicas: int | None = Field(
+        default=None,
+        description="Replicas of the pipeline whose serving Deployment exists, wanted or not; the scale subresource reports them.",
+    )
     ready_replicas: int | None = Field(default=None, description="Replicas of the pipeline that serve.")
     replicas_summary: Short | None = Field(default=None, description="Ready and wanted replicas, such as 1/1.")
     selector: Annotated[str, Field(max_length=512)] | None = Field(

@@ -1,4 +1,4 @@
-"""What each connector needs and where it works: the facts behind every choice and every rejection of an edge."""
+"""Transports in the order of preference, and the codes of what can be said against one on an edge."""
 
 from __future__ import annotations
 
@@ -16,8 +16,16 @@ class Rejection(StrEnum):
     NO_RDMA_ON_NODE = "NoRdmaOnNode"
     CAPABILITY_FORBIDDEN = "CapabilityForbidden"
     RELEASE_LACKS_CONNECTOR = "ReleaseLacksConnector"
+    RELEASE_IGNORES_CONNECTOR = "ReleaseIgnoresConnector"
     ASYNC_CHUNK_UNSUPPORTED = "AsyncChunkUnsupported"
+    MIDDLE_STAGE_UNSUPPORTED = "MiddleStageUnsupported"
+    SYNCHRONOUS_UNSUPPORTED = "SynchronousUnsupported"
+    KV_CACHE_UNSUPPORTED = "KvCacheUnsupported"
+    ONE_CONNECTOR_PER_STAGE = "OneConnectorPerStage"
+    NEEDS_ACCELERATOR = "NeedsAccelerator"
     NEEDS_ACCELERATOR_IN_SERVING_POD = "NeedsAcceleratorInServingPod"
+    LIBRARY_MISSING = "LibraryMissing"
+    LIBRARY_VERSION = "LibraryVersion"
     PODS_NOT_OURS = "PodsNotOurs"
     FORBIDDEN_BY_USER = "ForbiddenByUser"
 
@@ -41,10 +49,7 @@ PREFERENCE: tuple[tuple[Transport, int], ...] = (
     (Transport(Connector.NIXL, Protocol.RDMA), 2),
     (Transport(Connector.MOONCAKE_STORE, Protocol.RDMA), 3),
     (Transport(Connector.MOONCAKE_TRANSFER_ENGINE, Protocol.TCP), 10),
+    (Transport(Connector.NIXL, Protocol.TCP), 11),
     (Transport(Connector.MOONCAKE_STORE, Protocol.TCP), 12),
 )
-
-
-def cost(transport: Transport) -> int:
-    """Relative cost per byte of a transport."""
-    return dict(PREFERENCE)[transport]
+COST = dict(PREFERENCE)

@@ -1,17 +1,21 @@
-"""The catalog of pipelines: stages, edges and the stage configuration that each release ships for them.
+"""The catalog of pipelines: stages, edges, and the configuration that each vllm-omni release ships for them.
 
-Data files lie in `pipelines/`, one per pipeline; those of shipped models are made from the wheels' own stage_configs by
-`hack/import_pipelines.py`, so engine arguments are upstream's and not ours.
+Data files lie in `pipelines/`, one per pipeline; those of shipped models are made from the wheels themselves by
+`hack/import_pipelines.py`, so engine arguments are upstream's and not ours. Devices and connectors are kept apart from them:
+they are what the planner decides.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from enum import StrEnum
 from functools import cache
 from importlib import resources
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from omni_operator.api.spec import ModelSpec
 
@@ -20,71 +24,186 @@ class UnknownPipelineError(ValueError):
     """The model does not tell its pipeline, or the named pipeline is not in the catalog."""
 
 
-class Stage(BaseModel):
-    """A stage of a pipeline."""
+class StageKind(StrEnum):
+    """What a stage does, which decides its worker and its scheduler in the engine."""
 
+    AR = "ar"
+    GENERATION = "generation"
+    DIFFUSION = "diffusion"
+
+
+class Carries(StrEnum):
+    """What passes over an edge, which decides the connectors that can carry it.
+
+    Attributes:
+        PAYLOAD: Hidden states or codes, put by the producer's worker and waited for by the consumer's (0.14, 0.16 with Ray: put
+            by the server).
+        KV_CACHE: The producer's KV cache (`omni_kv_config`), sent per rank.
+        SYNCHRONOUS: A payload that a diffusion worker waits for with a deadline (`stage_input_payload_keys`).
+        PROMPT: Nothing: the server hands the result of the producer on with the next request.
+    """
+
+    PAYLOAD = "payload"
+    KV_CACHE = "kv_cache"
+    SYNCHRONOUS = "synchronous"
+    PROMPT = "prompt"
+
+
+class _Data(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Stage(_Data):
+    """A stage of a pipeline.
+
+    Attributes:
+        id: Number of the stage in the engine, from 0.
+        name: The engine's `model_stage`.
+        kind: What it does.
+        devices: Logical devices of the whole pipeline as shipped; stages that name the same device share it.
+        replicas: Copies of the stage as shipped.
+    """
+
     id: int
     name: str
-    kind: str = Field(description="ar, generation or diffusion")
-    accelerators: int = 1
+    kind: StageKind
+    devices: tuple[int, ...] = (0,)
+    replicas: int = 1
+
+    @property
+    def accelerators(self) -> int:
+        """Devices of one copy."""
+        return len(self.devices) // self.replicas
 
 
-class Edge(BaseModel):
-    """An edge; max_payload_bytes bounds what one request sends over it."""
+class Edge(_Data):
+    """An edge.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    Attributes:
+        producer: Id of the stage that sends.
+        consumer: Id of the stage that receives.
+        carries: What passes.
+        streams: Whether the producer can send it in chunks (`async_chunk: true`).
+        whole: Whether it can be sent in one piece (`async_chunk: false`).
+        whole_by_server: Whether the server hands a payload on when it is sent whole, so that no connector carries it.
+        max_payload_bytes: Bound of what one request sends.
+        extra: Model parameters that the engine reads from the connector's `extra`; they survive a change of connector.
+    """
+
     producer: int
     consumer: int
+    carries: Carries = Carries.PAYLOAD
+    streams: bool = False
+    whole: bool = True
+    whole_by_server: bool = False
     max_payload_bytes: int
+    extra: dict[str, Any] = Field(default_factory=dict)
 
 
-class PipelineRelease(BaseModel):
-    """The stage configuration of one release."""
+class DeployBody(_Data):
+    """A deploy YAML (0.20 on) without what the planner decides.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    async_chunk: bool = False
-    stage_args: tuple[dict[str, Any], ...]
-    connector_extra: dict[str, Any] = Field(
-        default_factory=dict, description="Model parameters in a connector's `extra`."
-    )
+    Attributes:
+        settings: Top-level keys, such as trust_remote_code.
+        stages: One entry per stage, by stage_id.
+        platforms: Changes to stages for a device family: cuda or rocm.
+        platform_settings: Changes to top-level keys for a device family, which stand beside its stages (`model_runner`).
+    """
+
+    settings: dict[str, Any] = Field(default_factory=dict)
+    stages: tuple[dict[str, Any], ...]
+    platforms: dict[str, tuple[dict[str, Any], ...]] = Field(default_factory=dict)
+    platform_settings: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 
-class Pipeline(BaseModel):
-    """A pipeline of the catalog."""
+class Pipeline(_Data):
+    """A pipeline as one release has it.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    Attributes:
+        name: Name in the catalog.
+        topology: Name in the engine's own registry (`pipeline` of a deploy YAML).
+        line: Release line.
+        async_chunk: Whether it is shipped with streamed edges.
+        stage_args: Body of the `stage_args` format (0.14 to 0.18).
+        deploy: Body of the deploy format (0.20 on).
+    """
+
     name: str
-    about: str
-    models: tuple[str, ...] = ()
+    topology: str
+    line: str
+    async_chunk: bool = False
     stages: tuple[Stage, ...]
     edges: tuple[Edge, ...]
-    releases: dict[str, PipelineRelease]
+    stage_args: tuple[dict[str, Any], ...] = ()
+    deploy: DeployBody | None = None
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Pipeline:
+        ids = [stage.id for stage in self.stages]
+        if ids != list(range(len(ids))):
+            msg = f"pipeline {self.name} on {self.line}: stage ids must be 0..{len(ids) - 1}, not {ids}"
+            raise ValueError(msg)
+        if any(edge.producer not in ids or edge.consumer not in ids for edge in self.edges):
+            msg = f"pipeline {self.name} on {self.line}: an edge names a stage that does not exist"
+            raise ValueError(msg)
+        return self
 
     def stage(self, stage_id: int) -> Stage:
         """The stage with an id."""
-        return next(stage for stage in self.stages if stage.id == stage_id)
+        return self.stages[stage_id]
 
-    def at(self, line: str) -> Pipeline:
-        """The stages and edges that a release has: Qwen3-TTS is one stage in 0.14 and two in 0.16."""
-        ids = {raw["stage_id"] for raw in self.releases[line].stage_args}
-        return self.model_copy(
-            update={
-                "stages": tuple(stage for stage in self.stages if stage.id in ids),
-                "edges": tuple(edge for edge in self.edges if {edge.producer, edge.consumer} <= ids),
-            }
-        )
+    def is_middle(self, stage_id: int) -> bool:
+        """Whether a stage receives over one edge and sends over another."""
+        return any(e.consumer == stage_id for e in self.edges) and any(e.producer == stage_id for e in self.edges)
+
+
+class Entry(_Data):
+    """A file of the catalog; `releases` maps a line to its Pipeline, or to the line that has the same."""
+
+    name: str
+    about: str
+    models: tuple[str, ...] = ()
+    releases: dict[str, Pipeline]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolve(cls, raw: dict[str, Any]) -> dict[str, Any]:
+        releases: Mapping[str, Any] = raw["releases"]
+
+        def body(line: str) -> dict[str, Any]:
+            found = releases[line]
+            return body(found) if isinstance(found, str) else dict(found)
+
+        def named(line: str) -> dict[str, Any]:
+            return {"topology": raw["name"], **body(line), "name": raw["name"], "line": line}
+
+        return {**raw, "releases": {line: named(line) for line in releases}}
+
+    @property
+    def newest(self) -> Pipeline:
+        """The pipeline on the newest release that has it."""
+        return self.releases[max(self.releases, key=lambda line: tuple(map(int, line.split("."))))]
+
+
+def _closest(text: str, names: Sequence[str]) -> str:
+    """The names that look most like a text; some, when none does."""
+    plain = text.lower().replace("-", "_").replace(".", "_")
+    return ", ".join(get_close_matches(plain, names, n=4, cutoff=0.3) or names[:4])
 
 
 @cache
-def catalog() -> dict[str, Pipeline]:
+def catalog() -> dict[str, Entry]:
     """All pipelines by name."""
     found = {}
-    for entry in sorted(resources.files("omni_operator.engine").joinpath("pipelines").iterdir(), key=lambda e: e.name):
-        if entry.name.endswith(".yaml"):
-            pipeline = Pipeline.model_validate(yaml.safe_load(entry.read_text()))
-            found[pipeline.name] = pipeline
+    for file in sorted(resources.files("omni_operator.engine").joinpath("pipelines").iterdir(), key=lambda f: f.name):
+        if file.name.endswith(".yaml"):
+            raw = yaml.load(file.read_text(), Loader=_LOADER)  # noqa: S506  a safe loader
+            entry = Entry.model_validate(raw)
+            found[entry.name] = entry
     return found
+
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster where libyaml is
 
 
 def pipeline_for(model: ModelSpec, *, line: str) -> Pipeline:
@@ -93,18 +212,23 @@ def pipeline_for(model: ModelSpec, *, line: str) -> Pipeline:
     Raises:
         UnknownPipelineError: Nothing tells the pipeline, or it has no configuration for the release.
     """
-    pipelines = catalog()
+    entries = catalog()
     if model.pipeline is not None:
-        if model.pipeline not in pipelines:
-            msg = f"model.pipeline {model.pipeline}: not in the catalog ({', '.join(pipelines)}); use one of these"
+        if model.pipeline not in entries:
+            near = _closest(model.pipeline, [name for name, entry in entries.items() if line in entry.releases])
+            msg = f"model.pipeline {model.pipeline}: not in the catalog; use one of its {len(entries)} (docs/reference/pipelines.md), such as {near}"
             raise UnknownPipelineError(msg)
-        found = pipelines[model.pipeline]
+        found = entries[model.pipeline]
     else:
         # A local path ends with the repository's own name more often than not.
         tail = model.name.rstrip("/").rsplit("/", 1)[-1].lower()
-        matches = [p for p in pipelines.values() if any(tail == known.rsplit("/", 1)[-1].lower() for known in p.models)]
+        matches = [e for e in entries.values() if any(tail == known.rsplit("/", 1)[-1].lower() for known in e.models)]
         if not matches:
-            msg = f"model.name {model.name}: no pipeline of the catalog is known for it; set model.pipeline to one of {', '.join(pipelines)}"
+            near = _closest(tail, [name for name, entry in entries.items() if line in entry.releases])
+            msg = (
+                f"model.name {model.name}: no pipeline of the catalog is known for it; set model.pipeline to one of its {len(entries)} "
+                f"(docs/reference/pipelines.md), such as {near}"
+            )
             raise UnknownPipelineError(msg)
         found = matches[0]
     if line not in found.releases:
@@ -113,4 +237,4 @@ def pipeline_for(model: ModelSpec, *, line: str) -> Pipeline:
             f"{', '.join(sorted(found.releases))}: change engine.version"
         )
         raise UnknownPipelineError(msg)
-    return found.at(line)
+    return found.releases[line]

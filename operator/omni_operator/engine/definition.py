@@ -1,0 +1,114 @@
+"""A pipeline that a user describes in the spec, as the catalog would hold it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from omni_operator.api.model_spec import ModelSpec
+from omni_operator.api.pipeline_spec import PipelineDefinition, StageDefinition
+from omni_operator.engine.pipeline import (
+    Carries,
+    DeployBody,
+    Edge,
+    Pipeline,
+    Stage,
+    StageKind,
+    UnknownPipelineError,
+    pipeline_for,
+)
+from omni_operator.engine.release import ConfigFormat, Release
+
+_CARRIES = {"Payload": "payload", "KvCache": "kv_cache", "Synchronous": "synchronous", "Prompt": "prompt"}
+_OWNED = ("stage_id", "devices", "num_replicas", "input_connectors", "output_connectors")
+_MIB = 1 << 20
+
+
+def pipeline_of(model: ModelSpec, release: Release) -> Pipeline:
+    """The pipeline of a model on a release: as the user describes it, or as the catalog has it.
+
+    Raises:
+        UnknownPipelineError: Neither tells it, or the description does not fit together.
+    """
+    if model.definition is None or model.pipeline is None:
+        return pipeline_for(model, line=release.line)
+    old = release.config_format is ConfigFormat.STAGE_ARGS
+    return defined(model.definition, topology=model.pipeline, line=release.line, stage_args=old)
+
+
+def defined(definition: PipelineDefinition, *, topology: str, line: str, stage_args: bool) -> Pipeline:
+    """The pipeline on a release line.
+
+    Args:
+        definition: What the user wrote.
+        topology: Its name in the engine's own registry (model.pipeline).
+        line: Release line.
+        stage_args: Whether the release reads the `stage_args` format.
+
+    Raises:
+        UnknownPipelineError: The parts do not fit together; the message names the field and the remedy.
+    """
+    order = {stage.name: number for number, stage in enumerate(definition.stages)}
+    devices: dict[str, tuple[int, ...]] = {}
+    for stage in definition.stages:
+        devices[stage.name] = _devices(stage, devices)
+        _check(stage, stage_args=stage_args, line=line)
+    edges = []
+    for edge in definition.edges:
+        if order[edge.from_stage] >= order[edge.to_stage]:
+            msg = (
+                f"model.definition.edges[{edge.from_stage} -> {edge.to_stage}]: an edge goes from an earlier stage to a later one; "
+                "change the order of model.definition.stages"
+            )
+            raise UnknownPipelineError(msg)
+        edges.append(
+            Edge(
+                producer=order[edge.from_stage],
+                consumer=order[edge.to_stage],
+                carries=Carries(_CARRIES[edge.carries]),
+                streams=edge.streams,
+                whole=edge.whole,
+                max_payload_bytes=edge.max_payload_mib * _MIB,
+                extra=edge.extra,
+            )
+        )
+    bodies = tuple({"stage_id": order[stage.name], **stage.config} for stage in definition.stages)
+    return Pipeline(
+        name=topology,
+        topology=topology,
+        line=line,
+        async_chunk=definition.async_chunk,
+        stages=tuple(
+            Stage(id=order[s.name], name=s.name, kind=StageKind(s.kind.lower()), devices=devices[s.name])
+            for s in definition.stages
+        ),
+        edges=tuple(edges),
+        stage_args=bodies if stage_args else (),
+        deploy=None if stage_args else DeployBody(settings=definition.settings, stages=bodies),
+    )
+
+
+def _devices(stage: StageDefinition, before: dict[str, tuple[int, ...]]) -> tuple[int, ...]:
+    taken = {device for devices in before.values() for device in devices}
+    first = max(taken, default=-1) + 1
+    if stage.shares_with is None:
+        return tuple(range(first, first + stage.accelerators))
+    if stage.shares_with not in before:
+        msg = (
+            f"model.definition.stages[{stage.name}].sharesWith {stage.shares_with}: no earlier stage has this name; use one of "
+            f"{', '.join(before) or 'none'}"
+        )
+        raise UnknownPipelineError(msg)
+    theirs = before[stage.shares_with][: stage.accelerators]
+    return (*theirs, *range(first, first + stage.accelerators - len(theirs)))
+
+
+def _check(stage: StageDefinition, *, stage_args: bool, line: str) -> None:
+    where = f"model.definition.stages[{stage.name}].config"
+    for key in _OWNED:
+        if key in stage.config:
+            msg = f"{where}.{key}: the operator sets it; remove it"
+            raise UnknownPipelineError(msg)
+    args: Any = stage.config.get("engine_args")
+    if stage_args and not isinstance(args, dict):
+        msg = f"{where}: vllm-omni {line} reads stage_args, so it needs engine_args with model_stage and model_arch; add them"
+        raise UnknownPipelineError(msg)
