@@ -52,7 +52,7 @@ def pods_of(owner: Owner, revision: Revision, replicas: int) -> list[SimplePod]:
     """All pods of a revision; those that take most come first, which is kind to the search."""
     objects = mooncake_master.build(owner, revision)
     for replica in range(max(1, replicas)):
-        if revision.plan.cluster_ref is None:
+        if revision.plan.has_ray and revision.plan.cluster_ref is None:
             objects.append(ray_cluster.build(owner, revision, replica))
         objects.append(serving.build(owner, revision, replica))
     made = [
@@ -62,6 +62,12 @@ def pods_of(owner: Owner, revision: Revision, replicas: int) -> list[SimplePod]:
         for _ in range(count)
     ]
     return sorted(made, key=lambda pod: -sum(pod.demands.values()))
+
+
+def hosts(pod: SimplePod, nodes: Sequence[Node]) -> list[str]:
+    """Nodes that a pod could be bound to if they were empty, looking at it alone."""
+    able = _able([pod], nodes)[0]
+    return [n.name for n in able if all(n.offers.get(r, 0) >= count for r, count in pod.demands.items())]
 
 
 def can_place(pods: Sequence[SimplePod], nodes: Sequence[Node], *, measure: Literal["free", "offers"]) -> bool:

@@ -8,7 +8,7 @@ import pytest
 
 from omni_operator.planning.model import Planned, Reach
 from omni_operator.planning.stands import stands
-from omni_operator.topology.inventory import Inventory
+from omni_operator.topology.inventory import Inventory, Taint
 from tests.unit import make
 from tests.unit.make import GPU, ONE_NODE, RDMA_NODES, STREAMING, TWO_NODES, TWO_STAGES, inventory, node, planned, spec
 
@@ -24,6 +24,12 @@ def rules(**rdma: Any) -> dict[str, Any]:
 
 def edge(one: str, other: str, **asked: str) -> dict[str, Any]:
     return {"transport": {"edges": [{"from": one, "to": other, **asked}]}}
+
+
+def on(stage: str, name: str) -> dict[str, Any]:
+    """A stage's own node, which others do not tolerate."""
+    selector = {"kubernetes.io/hostname": name}
+    return {"name": stage, "nodeSelector": selector, "tolerations": [{"key": name, "operator": "Exists"}]}
 
 
 CHOICES = {
@@ -62,10 +68,67 @@ CHOICES = {
     "their cluster": ({"ray": {"clusterRef": {"name": "theirs"}}}, ONE_NODE, "Spread", TCP),
     "their cluster, no nodes of ours": ({"ray": {"clusterRef": {"name": "theirs"}}}, inventory(), "Spread", TCP),
     "streaming on one node": ({"model": {"name": STREAMING}}, inventory(node("a", 2)), "OneNode", "shm"),
-    "one stage, no edge": (
-        {"model": {"name": STREAMING}, "engine": {"version": "0.14.0"}},
-        inventory(node("a", 1)),
+    "one pod holds all": ({"engine": {"version": "0.30.0"}}, ONE_NODE, "OneNode", "shm"),
+    "stages that share a device need one between them": (
+        {"engine": {"version": "0.30.0"}},
+        inventory(node("a", 2)),
         "OneNode",
+        "shm",
+    ),
+    "headless over two nodes": (
+        {"engine": {"version": "0.30.0"}},
+        inventory(node("a", 1), node("b", 1)),
+        "Spread",
+        TCP,
+    ),
+    "headless, rdma cannot save a middle stage from the store": (
+        {"engine": {"version": "0.28.0"}},
+        inventory(node("a", 1, rdma=2), node("b", 1, rdma=2)),
+        "Spread",
+        RDMA,
+    ),
+    "two stages, transfer engine": (
+        {
+            "model": {"pipeline": "indextts2"},
+            "engine": {"version": "0.30.0", "backend": "Headless"},
+            "stages": [{"name": "indextts2_talker", "accelerators": 1}],
+        },
+        inventory(node("a", 1, rdma=2), node("b", 1, rdma=2)),
+        "Spread",
+        "MooncakeTransferEngine/rdma",
+    ),
+    "chunks need nixl between pods": (
+        {"model": {"pipeline": "qwen3_omni_moe"}, "engine": {"version": "0.30.0", "nixl": True}},
+        inventory(node("a", 1), node("b", 1)),
+        "Spread",
+        "Nixl/tcp",
+    ),
+    "without nixl chunks become whole": (
+        {"model": {"pipeline": "qwen3_omni_moe"}, "engine": {"version": "0.30.0"}},
+        inventory(node("a", 1), node("b", 1)),
+        "Spread",
+        TCP,
+    ),
+    "an image with a newer mooncake has no store": (
+        {"engine": {"version": "0.30.0", "mooncakeVersion": "0.3.13.post1", "nixl": True}},
+        inventory(node("a", 1), node("b", 1)),
+        "Spread",
+        "Nixl/tcp",
+    ),
+    "every stage has tainted nodes of its own, with rdma": (
+        {
+            "model": {"pipeline": "hunyuan_image_3_moe"},
+            "engine": {"version": "0.30.0"},
+            "stages": [on("AR", "a"), on("dit", "b")],
+        },
+        inventory(*(node(name, 2, rdma=2, taints=(Taint(name, "", "NoSchedule"),)) for name in "ab")),
+        "Spread",
+        "MooncakeTransferEngine/rdma",
+    ),
+    "the server hands a prompt on": (
+        {"model": {"pipeline": "glm_image"}, "engine": {"version": "0.30.0"}},
+        inventory(node("a", 1), node("b", 1)),
+        "Spread",
         "none",
     ),
 }
@@ -75,6 +138,16 @@ CHOICES = {
 def test_choices(parts: dict[str, Any], nodes: Inventory, strategy: str, transport: str) -> None:
     made = planned(spec(**parts), nodes)
     assert (made.strategy, made.transport) == (strategy, transport)
+
+
+@pytest.mark.parametrize(("sizes", "together"), [((1, 1024), ("s1", "s2")), ((1024, 1), ("s0", "s1"))])
+def test_the_cut_is_where_least_passes(sizes: tuple[int, int], together: tuple[str, str]) -> None:
+    """The middle stage has one connector for both edges, so their cost is the same wherever the cut is."""
+    edges = [{"from": f"s{n}", "to": f"s{n + 1}", "maxPayloadMiB": size} for n, size in enumerate(sizes)]
+    definition = {"stages": [{"name": f"s{n}"} for n in range(3)], "edges": edges}
+    wanted = spec(model={"pipeline": "chain", "definition": definition}, engine={"version": "0.30.0"})
+    made = planned(wanted, inventory(node("a", 2), node("b", 1)))
+    assert together in {made.serving.stages, *(group.stages for group in made.groups)}
 
 
 def test_waiting_says_what_is_needed_and_what_is_free() -> None:

@@ -9,10 +9,11 @@ from omni_operator.api.conditions import ConditionType, Reason
 from omni_operator.api.serving_spec import RaySpec
 from omni_operator.api.spec import Connector, OmniDeploymentSpec, Protocol, RdmaPolicy, Strategy
 from omni_operator.children.revision import new_revision
-from omni_operator.engine.connector import Transport, cost
+from omni_operator.engine.connector import COST, Transport
 from omni_operator.planning.model import Plan, Planned, PodSecurity, Reach, Refused
-from omni_operator.planning.plan import admitting_nodes, make_plan
+from omni_operator.planning.plan import make_plan
 from omni_operator.planning.stands import stands
+from omni_operator.planning.terrain import admitting_nodes
 from omni_operator.topology.inventory import Inventory, Node
 from tests.unit import worlds
 from tests.unit.make import GPU, HCA, OWNER, STREAMING, TWO_STAGES
@@ -157,7 +158,7 @@ def test_sizes_hold_the_payloads(spec: OmniDeploymentSpec, nodes: Nodes, securit
     made = a_plan(spec, nodes, security)
     in_shm = sum(edge.max_payload_bytes for edge in made.edges if edge.protocol is Protocol.SHM)
     largest = max((edge.max_payload_bytes for edge in made.edges), default=0)
-    for sizes in (made.worker_sizes, made.serving_sizes):
+    for sizes in (*(group.sizes for group in made.groups), made.serving.sizes):
         assert sizes.object_store_bytes >= largest
         assert sizes.shm_bytes >= sizes.object_store_bytes + in_shm
         assert sizes.memory_bytes >= sizes.shm_bytes
@@ -166,14 +167,14 @@ def test_sizes_hold_the_payloads(spec: OmniDeploymentSpec, nodes: Nodes, securit
         pool = made.store.segment_bytes + made.store.localbuf_bytes
         assert made.store.localbuf_bytes > max(stored)
         assert made.store.segment_bytes >= max(stored)
-        assert made.serving_sizes.memory_bytes >= made.serving_sizes.shm_bytes + len(stored) * pool
+        assert made.serving.sizes.memory_bytes >= made.serving.sizes.shm_bytes + len(stored) * pool
 
 
 def _badness(found: Planned | Refused) -> tuple[int, int]:
     """Refused is worst, then waiting; between plans, what it costs to move the payloads."""
     if isinstance(found, Refused):
         return (2, 0)
-    moved = sum(cost(Transport(e.connector, e.protocol)) * e.max_payload_bytes for e in found.plan.edges)
+    moved = sum(COST[Transport(e.connector, e.protocol)] * e.max_payload_bytes for e in found.plan.edges)
     return (0 if found.waits_for is None else 1, moved)
 
 

@@ -81,7 +81,9 @@ REJECTIONS = [
 ]
 
 REFUSALS = [
-    refusal("release", {"engine": {"version": "0.99.0"}}, TWO_NODES, ACCEPTED, Reason.UNSUPPORTED_RELEASE, "engine.version 0.99.0"),
+    refusal("release", {"engine": {"version": "0.12.0"}}, TWO_NODES, ACCEPTED, Reason.UNSUPPORTED_RELEASE, "engine.version 0.12.0"),
+    refusal("exact release", {"engine": {"version": "0.99.0", "versionPolicy": "Exact"}}, TWO_NODES, ACCEPTED, Reason.UNSUPPORTED_RELEASE, "set Nearest to run it by the record of 0.30"),
+    refusal("backend of a release", {"engine": {"version": "0.18.0", "backend": "Headless"}}, TWO_NODES, ACCEPTED, Reason.BACKEND_UNAVAILABLE, "0.18 supports Local"),
     refusal("model", {"model": {"name": "acme/unknown"}}, TWO_NODES, ACCEPTED, Reason.UNKNOWN_PIPELINE, "set model.pipeline"),
     refusal("pipeline", {"model": {"pipeline": "nope"}}, TWO_NODES, ACCEPTED, Reason.UNKNOWN_PIPELINE, "model.pipeline nope"),
     refusal("pipeline of a release", {"model": {"pipeline": "glm_image"}, "engine": {"version": "0.14.0"}}, TWO_NODES, ACCEPTED, Reason.UNKNOWN_PIPELINE, "engine.version"),
@@ -127,7 +129,14 @@ def test_rejections(
 
 def test_what_is_better_than_the_choice_is_rejected_and_nothing_else() -> None:
     first = planned(spec(), TWO_NODES).edges[0]
-    assert [r.choice for r in first.rejected] == [SHM, "MooncakeTransferEngine/rdma", "Nixl/rdma", RDMA, ENGINE]
+    assert [r.choice for r in first.rejected] == [
+        SHM,
+        "MooncakeTransferEngine/rdma",
+        "Nixl/rdma",
+        RDMA,
+        ENGINE,
+        "Nixl/tcp",
+    ]
     assert planned(spec(), ONE_NODE).edges[0].rejected == ()
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from omni_operator.api.spec import OmniDeploymentSpec
+from omni_operator.engine.pipeline import StageKind, catalog
 from omni_operator.planning.model import PodSecurity
 from omni_operator.topology.inventory import Node, Taint
 from tests.unit import make
@@ -72,6 +73,70 @@ def specs(draw: st.DrawFn) -> OmniDeploymentSpec:
         parts["ray"] = {"clusterRef": {"name": "theirs"}}
     version = draw(st.sampled_from(("0.16.0", "0.16.0", "0.14.0"))) if name != make.TWO_STAGES else "0.16.0"
     return make.spec(model={"name": name}, engine={"version": version}, **parts)
+
+
+# Every kind of edge and every way to share devices: middle stages, chunks that may be whole and that may not, KV cache, prompts.
+MODERN = (
+    "qwen2_5_omni",
+    "qwen3_omni_moe",
+    "qwen3_tts_high_concurrency",
+    "fish_qwen3_omni_2gpu",
+    "minicpmo_4_5_3gpu",
+    "minicpmo_4_5_3gpu_stage1_replicas",
+    "glm_image",
+    "bagel",
+    "hunyuan_image_3_moe",
+    "step_audio_2",
+    "minimax_music3_2gpu",
+)
+
+
+@st.composite
+def modern_specs(draw: st.DrawFn) -> OmniDeploymentSpec:
+    """Specs for releases without the Ray backend."""
+    entry = catalog()[draw(st.sampled_from(MODERN))]
+    line = draw(st.sampled_from([line for line in entry.releases if line not in {"0.14", "0.16"}]))
+    pipeline = entry.releases[line]
+    backends = ["Auto", "Local"] if line == "0.18" else ["Auto", "Auto", "Local", "Headless"]
+    engine: dict[str, Any] = {"version": f"{line}.0", "backend": draw(st.sampled_from(backends))}
+    if draw(st.booleans()):
+        engine["nixl"] = draw(st.booleans())
+    if draw(st.integers(0, 3)) == 0:
+        engine["mooncakeVersion"] = "0.3.13.post1"
+    transport: dict[str, Any] = {"rdma": draw(st.sampled_from(("Prefer", "Prefer", "Require", "Never")))}
+    if draw(st.integers(0, 3)) == 0:
+        edge = draw(st.sampled_from(pipeline.edges))
+        wish = draw(
+            st.sampled_from(
+                (
+                    {"protocol": "tcp"},
+                    {"protocol": "shm"},
+                    {"connector": "MooncakeStore"},
+                    {"connector": "Nixl"},
+                    {"connector": "MooncakeTransferEngine"},
+                )
+            )
+        )
+        if not (transport["rdma"] == "Require" and wish.get("protocol") == "tcp"):
+            ends = (pipeline.stage(i).name for i in (edge.producer, edge.consumer))
+            transport["edges"] = [dict(zip(("from", "to"), ends, strict=True)) | wish]
+    placement: dict[str, Any] = {"strategy": draw(st.sampled_from(("Auto", "Auto", "Auto", "Spread")))}
+    if draw(st.integers(0, 3)) == 0:
+        placement["topologyKey"] = ZONE
+    parts: dict[str, Any] = {"transport": transport, "placement": placement, "replicas": draw(st.integers(0, 2))}
+    if draw(st.integers(0, 2)) == 0:
+        stage = draw(st.sampled_from(pipeline.stages))
+        own: dict[str, Any] = {"name": stage.name}
+        if stage.kind is not StageKind.DIFFUSION and draw(st.booleans()):
+            own["accelerators"] = draw(st.integers(1, 2))
+        if draw(st.booleans()):
+            own["nodeSelector"] = {"kubernetes.io/hostname": draw(st.sampled_from("ab"))}
+        elif draw(st.booleans()) and line != "0.18":
+            own["replicas"] = draw(st.integers(1, 3))
+        parts["stages"] = [own]
+    if draw(st.integers(0, 7)) == 0:
+        parts["accelerator"] = {"type": "cpu"}
+    return make.spec(model={"name": "m", "pipeline": entry.name}, engine=engine, **parts)
 
 
 security_levels = st.sampled_from((PodSecurity.PRIVILEGED, *PodSecurity))

@@ -1,162 +1,180 @@
-"""Layouts of a pipeline on the Ray backend and whether the nodes can hold them.
+"""Layouts of a pipeline: which stages share a pod, and which pods a node.
 
 Ray places one actor per stage by PACK and takes no wish from us, so all workers must be equal in reach: either one pod holds
 every accelerator of the pipeline (OneNode), or every stage has an equal pod of its own (Spread). Several small pods pinned to
 one node are not a layout: they could end on a node that cannot hold them all.
+
+Local is one pod. Headless is any partition of the stages into two or more pods: stage 0 in the serving pod, and stages that
+share an accelerator together. All partitions of few stages are looked at: 4140 of 8, and nothing that is shipped has more. Those
+of many are too many (a user may describe 16 stages: 10 480 142 147), so their pods are of successive stages only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
-from omni_operator.api.spec import Strategy
-from omni_operator.topology.inventory import Node, rdma_resources
+from omni_operator.api.spec import Backend, Strategy
+from omni_operator.planning.demand import StageDemand, units
+from omni_operator.planning.model import Reach
 
-
-class Measure(StrEnum):
-    """Which count of a node's resources to look at."""
-
-    OFFERS = "offers"
-    FREE = "free"
+SERVING = "serving"
+_FEW = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RayLayout:
-    """Equal worker pods and one serving pod, times `replicas`."""
+class PodShape:
+    """Equal pods of a layout.
 
+    Attributes:
+        name: Name of its worker group, or "serving".
+        stages: Ids of the stages that it runs; with Ray, of those that may run there.
+        accelerators: Accelerators of one pod.
+        copies: Number of pods.
+    """
+
+    name: str
+    stages: tuple[int, ...]
+    accelerators: int
+    copies: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """The pods of one replica of a pipeline."""
+
+    backend: Backend
     strategy: Strategy
-    pods: int
-    accelerators_per_pod: int
-    replicas: int
+    serving: PodShape
+    workers: tuple[PodShape, ...] = ()
+
+    @property
+    def by_ray(self) -> bool:
+        """Whether Ray places the stages."""
+        return self.backend is Backend.RAY
+
+    @property
+    def follows(self) -> bool:
+        """Whether the serving pod must be on the node of the only worker pod."""
+        return self.by_ray and self.strategy is Strategy.ONE_NODE
+
+    @property
+    def pods(self) -> int:
+        """Pods that run stages or the server."""
+        return 1 + sum(pod.copies for pod in self.workers)
+
+    @property
+    def shapes(self) -> tuple[PodShape, ...]:
+        """The serving pod and the workers."""
+        return (self.serving, *self.workers)
+
+    def home(self, stage: int) -> PodShape:
+        """The pod that runs a stage."""
+        return next(shape for shape in self.shapes if stage in shape.stages)
+
+    def reach(self, producer: int, consumer: int) -> Reach:
+        """How far apart the ends of an edge may be. With Ray they are the serving pod and a worker, whatever the stages."""
+        if self.by_ray:
+            return Reach.SAME_NODE if self.follows else Reach.CROSS_NODE
+        together = any(producer in shape.stages and consumer in shape.stages for shape in self.shapes)
+        return Reach.SAME_POD if together else Reach.CROSS_NODE
 
 
-def layouts(*, stages: int, wanted: Strategy, replicas: int) -> tuple[RayLayout, ...]:
-    """The layouts to try, better placement first."""
-    one = RayLayout(strategy=Strategy.ONE_NODE, pods=1, accelerators_per_pod=stages, replicas=replicas)
-    spread = RayLayout(strategy=Strategy.SPREAD, pods=stages, accelerators_per_pod=1, replicas=replicas)
-    by_strategy = {Strategy.AUTO: (one, spread), Strategy.ONE_NODE: (one,), Strategy.SPREAD: (spread,)}
-    return by_strategy[wanted]
-
-
-def fits(
-    layout: RayLayout,
-    nodes: Sequence[Node],
-    *,
-    measure: Measure,
-    accelerator: str | None,
-    rdma: str | None = None,
-    topology_key: str | None = None,
-) -> bool:
-    """Whether the nodes can hold all pods of a layout.
+def layouts(stages: Sequence[StageDemand], *, backend: Backend, wanted: Strategy, largest: int) -> Iterator[Layout]:
+    """The layouts of a backend.
 
     Args:
-        layout: The pods.
-        nodes: Nodes that admit them.
-        measure: Against what nodes offer in all, or what is free now.
-        accelerator: Extended resource of the accelerators; None on CPU, where any node holds any number.
-        rdma: RDMA resource that every worker and serving pod requests one of; None for none.
-        topology_key: Node label that all pods of one replica must share.
+        stages: What the stages need, in the order of their ids.
+        backend: How stages run.
+        wanted: What the user asks for.
+        largest: Accelerators of the largest pod that any node could hold; larger pods are left out.
     """
-    if topology_key is None:
-        return _replicas_that_fit(layout, nodes, measure=measure, accelerator=accelerator, rdma=rdma) >= max(
-            1, layout.replicas
-        )
-    held = sum(
-        _replicas_that_fit(layout, members, measure=measure, accelerator=accelerator, rdma=rdma)
-        for members in _domains(nodes, topology_key).values()
-    )
-    return held >= max(1, layout.replicas)
+    if backend is Backend.RAY:
+        yield from _with_ray(len(stages), wanted=wanted)
+    elif backend is Backend.LOCAL:
+        everything = _shape(SERVING, stages)
+        if wanted is not Strategy.SPREAD and everything.accelerators <= largest:
+            yield Layout(backend=backend, strategy=Strategy.ONE_NODE, serving=everything)
+    elif wanted is not Strategy.ONE_NODE:
+        yield from _headless(stages, finest=wanted is Strategy.SPREAD, largest=largest)
 
 
-def domains_that_hold(
-    layout: RayLayout,
-    nodes: Sequence[Node],
-    *,
-    measure: Measure,
-    accelerator: str | None,
-    rdma: str | None,
-    topology_key: str,
-) -> tuple[str, ...]:
-    """Values of a node label whose nodes can hold one whole replica, sorted.
-
-    The first worker chooses the domain for all that follow it, and the scheduler places it alone: it must not begin where the
-    others cannot follow.
-    """
-    one = replace(layout, replicas=1)
-    return tuple(
-        value
-        for value, members in sorted(_domains(nodes, topology_key).items())
-        if _replicas_that_fit(one, members, measure=measure, accelerator=accelerator, rdma=rdma)
-    )
+def _with_ray(stages: int, *, wanted: Strategy) -> Iterator[Layout]:
+    every = tuple(range(stages))
+    serving = PodShape(name=SERVING, stages=(), accelerators=0)
+    shapes = {
+        Strategy.ONE_NODE: PodShape(name="stages", stages=every, accelerators=stages),
+        Strategy.SPREAD: PodShape(name="stages", stages=every, accelerators=1, copies=stages),
+    }
+    for strategy, workers in shapes.items():
+        if wanted in {Strategy.AUTO, strategy}:
+            yield Layout(backend=Backend.RAY, strategy=strategy, serving=serving, workers=(workers,))
 
 
-def _domains(nodes: Sequence[Node], topology_key: str) -> dict[str, list[Node]]:
-    found: dict[str, list[Node]] = {}
-    for node in nodes:
-        if value := node.labels.get(topology_key):
-            found.setdefault(value, []).append(node)
-    return found
+def _headless(stages: Sequence[StageDemand], *, finest: bool, largest: int) -> Iterator[Layout]:
+    blocks = _Blocks(units(stages), largest=largest)
+    for found in blocks.finest() if finest else blocks.partitions():
+        if len(found) > 1:
+            serving, *workers = map(blocks.shape, sorted(found, reverse=True))
+            yield Layout(backend=Backend.HEADLESS, strategy=Strategy.SPREAD, serving=serving, workers=tuple(workers))
 
 
-def _replicas_that_fit(
-    layout: RayLayout, nodes: Sequence[Node], *, measure: Measure, accelerator: str | None, rdma: str | None
-) -> int:
-    """How many whole replicas fit, capped at what is asked.
+@dataclass(slots=True)
+class _Blocks:
+    """Sets of units, each a number with a bit per unit, the first unit's highest, and their pods, which many layouts share."""
 
-    Exact for equal worker pods: a node holds min(accelerators, RDMA) of them, and serving pods use RDMA that is left over.
-    """
-    wanted = max(1, layout.replicas)
-    together = layout.strategy is Strategy.ONE_NODE
-    workers = devices = 0
-    for node in nodes:
-        counts = node.free if measure is Measure.FREE else node.offers
-        device = counts.get(rdma, 0) if rdma else None
-        per_worker = 2 if together else 1  # OneNode: the serving pod sits on the worker's node and takes one as well
-        by_accelerator = (
-            counts.get(accelerator, 0) // layout.accelerators_per_pod if accelerator else wanted * layout.pods
-        )
-        workers += by_accelerator if device is None else min(by_accelerator, device // per_worker)
-        devices += device or 0
-    replicas = workers // layout.pods
-    if rdma:
-        replicas = min(replicas, devices // (layout.pods + 1))
-    return min(wanted, replicas)
+    atoms: Sequence[Sequence[StageDemand]]
+    largest: int = field(kw_only=True)
+    _shapes: dict[int, PodShape] = field(init=False, default_factory=dict)
 
+    @property
+    def bits(self) -> tuple[int, ...]:
+        """The units, each alone."""
+        return tuple(1 << place for place in reversed(range(len(self.atoms))))
 
-def rdma_for(
-    layout: RayLayout,
-    nodes: Sequence[Node],
-    *,
-    measure: Measure,
-    accelerator: str | None,
-    asked: str | None,
-    topology_key: str | None,
-) -> tuple[str | None, str]:
-    """The RDMA resource a layout can use, and otherwise why there is none.
+    def shape(self, block: int) -> PodShape:
+        """The pod of a block."""
+        if block not in self._shapes:
+            mine = [stage for bit, unit in zip(self.bits, self.atoms, strict=True) if block & bit for stage in unit]
+            self._shapes[block] = _block(sorted(mine, key=lambda stage: stage.id))
+        return self._shapes[block]
 
-    Requesting the resource keeps both ends on nodes that offer it; so it is usable when those nodes alone can hold the layout.
-    Of several, one that fits what is free comes first.
-    """
-    names = [asked] if asked else sorted({name for node in nodes for name in rdma_resources(node)})
+    def finest(self) -> Iterator[tuple[int, ...]]:
+        """The partition with a block per unit, where nodes are large enough for it."""
+        if all(map(self._able, self.bits)):
+            yield self.bits
 
-    def holds(name: str, by: Measure) -> bool:
-        return fits(layout, nodes, measure=by, accelerator=accelerator, rdma=name, topology_key=topology_key)
+    def partitions(self) -> Iterator[tuple[int, ...]]:
+        """All partitions that nodes are large enough for, each once; of many units, those into blocks of successive ones."""
+        return self._partitions(self.bits)
 
-    for name in sorted(names, key=lambda n: not holds(n, Measure.FREE)):
-        if holds(name, measure):
-            return name, ""
-    lacking = [
-        node.name for node in nodes if not (rdma_resources(node) if asked is None else node.offers.get(asked, 0))
-    ]
-    what = asked or "rdma/*"
-    if lacking:
-        return None, f"no {what} on {some(lacking)}, and the other nodes alone cannot hold the pods"
-    return None, f"the nodes offer too few of {', '.join(names) or what} for one per worker pod and serving pod"
+    def _partitions(self, bits: Sequence[int]) -> Iterator[tuple[int, ...]]:
+        if not bits:
+            yield ()
+            return
+        first = bits[0]
+        if not self._able(first):
+            return
+        for smaller in self._partitions(bits[1:]):
+            yield (first, *smaller)
+            for at, block in enumerate(smaller if len(self.atoms) <= _FEW else smaller[:1]):
+                if self._able(first | block):  # no larger block would be, either
+                    yield (*smaller[:at], first | block, *smaller[at + 1 :])
+
+    def _able(self, block: int) -> bool:
+        return self.shape(block).accelerators <= self.largest
 
 
-def some(names: Sequence[str], limit: int = 4) -> str:
-    """The first names, and how many more there are."""
-    shown = ", ".join(names[:limit])
-    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
+def _block(stages: Sequence[StageDemand]) -> PodShape:
+    first = stages[0]
+    if first.id == 0:
+        return _shape(SERVING, stages)
+    name = "-".join(["stage", *(str(stage.id) for stage in stages)])
+    if len(stages) == 1 and first.replicas > 1 and first.apart:  # the copies of a stage that is alone may be apart
+        return PodShape(name=name, stages=(first.id,), accelerators=first.each, copies=first.replicas)
+    return _shape(name, stages)
+
+
+def _shape(name: str, stages: Sequence[StageDemand]) -> PodShape:
+    devices = {device for stage in stages for device in stage.devices}
+    return PodShape(name=name, stages=tuple(stage.id for stage in stages), accelerators=len(devices))

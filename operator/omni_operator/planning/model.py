@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from omni_operator.api.conditions import ConditionType, Reason
 from omni_operator.api.spec import AcceleratorType, Backend, Connector, Protocol, Strategy
 from omni_operator.engine.connector import Rejection
+from omni_operator.engine.release import EdgeUse
 
 
 class Reach(StrEnum):
@@ -48,19 +49,82 @@ class Rejected(_Value):
 
 
 class EdgePlan(_Value):
-    """The decision for one edge; both of its ends use it."""
+    """The decision for one edge; both of its ends use it.
+
+    Attributes:
+        producer: Id of the stage that sends.
+        consumer: Id of the stage that receives.
+        from_stage: Name of the producer.
+        to_stage: Name of the consumer.
+        reach: How far apart the ends are.
+        use: What the edge asks of its connector.
+        connector: The connector; None when the server hands results on itself.
+        connector_class: Its class in the release.
+        protocol: What carries the bytes.
+        max_payload_bytes: Bound of what one request sends.
+        pool_bytes: Memory pool of each end that pins one (TransferEngine); 0 for others.
+        port: Base port of the producer's listener; 0 when the connector has none.
+        reason: Why it was chosen.
+        rejected: Better transports that were not usable.
+    """
 
     producer: int
     consumer: int
     from_stage: str
     to_stage: str
     reach: Reach
-    connector: Connector
+    use: EdgeUse = EdgeUse.WHOLE
+    connector: Connector | None
     connector_class: str
     protocol: Protocol
     max_payload_bytes: int
+    pool_bytes: int = 0
+    port: int = 0
     reason: str
     rejected: tuple[Rejected, ...] = ()
+
+
+class Sizes(_Value):
+    """Derived sizes of one pod, in bytes.
+
+    Attributes:
+        shm_bytes: Size of /dev/shm.
+        object_store_bytes: Ray's object store; 0 in a pod that is no Ray node.
+        memory_bytes: Memory request; holds all of this.
+        pool_bytes: Pools of connectors: store segments and buffers, pinned pools of every rank.
+    """
+
+    shm_bytes: int
+    object_store_bytes: int
+    memory_bytes: int
+    pool_bytes: int = 0
+
+
+class StagePlan(_Value):
+    """Where a stage runs.
+
+    Attributes:
+        id: Its id.
+        name: Its name.
+        pod: Name of the worker group that runs it, or "serving"; with Ray, where it may run.
+        devices: Devices that it sees in its pod; with several copies in several pods, those of one copy.
+        replicas: Copies.
+    """
+
+    id: int
+    name: str
+    pod: str
+    devices: tuple[int, ...]
+    replicas: int = 1
+
+
+class ServingPod(_Value):
+    """The serving pod: the API server, and on backends without Ray the stages that it runs itself."""
+
+    accelerators: int = 0
+    stages: tuple[str, ...] = ()
+    rdma: bool = False
+    sizes: Sizes
 
 
 class WorkerGroup(_Value):
@@ -70,6 +134,8 @@ class WorkerGroup(_Value):
     pods: int
     accelerators: int
     stages: tuple[str, ...]
+    rdma: bool = False
+    sizes: Sizes
 
 
 class StorePlan(_Value):
@@ -95,15 +161,6 @@ class Domains(_Value):
     free: tuple[str, ...]
 
 
-class Sizes(_Value):
-    """Derived sizes of one pod, in bytes; memory_bytes holds all of it, pools are those of a store."""
-
-    shm_bytes: int
-    object_store_bytes: int
-    memory_bytes: int
-    pool_bytes: int = 0
-
-
 class Plan(_Value):
     """Everything that is decided before objects are made. Equal inputs give equal plans."""
 
@@ -112,9 +169,12 @@ class Plan(_Value):
     pipeline: str
     backend: Backend
     strategy: Strategy
+    streams: bool = False
     accelerator: AcceleratorType
     accelerator_resource: str | None
+    serving: ServingPod
     groups: tuple[WorkerGroup, ...]
+    stages: tuple[StagePlan, ...]
     edges: tuple[EdgePlan, ...]
     store: StorePlan | None
     rdma_resource: str | None
@@ -125,19 +185,23 @@ class Plan(_Value):
     cluster_ref: str | None
     topology_key: str | None
     domains: Domains | None = None
-    worker_sizes: Sizes
-    serving_sizes: Sizes
     notes: tuple[str, ...] = ()
 
     @property
     def accelerators(self) -> int:
         """Accelerators of one replica of the pipeline."""
-        return sum(group.pods * group.accelerators for group in self.groups)
+        return self.serving.accelerators + sum(group.pods * group.accelerators for group in self.groups)
+
+    @property
+    def has_ray(self) -> bool:
+        """Whether the pipeline has a Ray cluster, its own or one that it joins."""
+        return self.backend is not Backend.LOCAL
 
     @property
     def transport(self) -> str:
         """The transports in use, for a column: shm, or MooncakeStore/tcp."""
-        used = {"shm" if e.protocol is Protocol.SHM else f"{e.connector}/{e.protocol}" for e in self.edges}
+        carried = [edge for edge in self.edges if edge.connector is not None]
+        used = {"shm" if e.protocol is Protocol.SHM else f"{e.connector}/{e.protocol}" for e in carried}
         return ", ".join(sorted(used)) or "none"
 
 

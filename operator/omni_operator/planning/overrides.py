@@ -1,50 +1,57 @@
-"""What the schema cannot know of a spec: names of stages and edges, what one Ray actor per stage cannot do, embedded objects."""
+"""What the schema cannot know of a spec: names of stages and edges, what a backend cannot do, embedded objects."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from omni_operator.api.spec import OmniDeploymentSpec, Strategy
-from omni_operator.engine.pipeline import Pipeline
+from omni_operator.api.spec import Backend, OmniDeploymentSpec, StageOverride, Strategy
+from omni_operator.engine.pipeline import Carries, Pipeline, Stage, StageKind
+from omni_operator.engine.release import ConfigFormat, Mover, Release
+from omni_operator.planning.demand import demands, units
 from omni_operator.planning.model import PodSecurity
 from omni_operator.topology.inventory import affinity_problem
 
+PARALLEL = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
+OWNED_STAGE_KEYS = ("stage_id", "devices", "num_replicas", "input_connectors", "output_connectors", "async_chunk")
 _ENV_SOURCES = ("secretKeyRef", "configMapKeyRef", "fieldRef", "resourceFieldRef")
 
 
-def bad_overrides(spec: OmniDeploymentSpec, *, pipeline: Pipeline, pod_security: PodSecurity) -> str | None:
+def bad_overrides(
+    spec: OmniDeploymentSpec,
+    *,
+    pipeline: Pipeline,
+    release: Release,
+    backends: Sequence[Backend],
+    pod_security: PodSecurity,
+) -> str | None:
     """The first field that cannot be used, with its value and the remedy; None when all can."""
     names = [stage.name for stage in pipeline.stages]
-    for stage in spec.stages:
-        where = f"stages[{stage.name}]"
-        if stage.name not in names:
+    for override in spec.stages:
+        where = f"stages[{override.name}]"
+        if override.name not in names:
             return f"{where}: pipeline {pipeline.name} has no such stage; it has {', '.join(names)}; use one of these"
-        if (stage.accelerators or 1) > 1:
-            return (
-                f"{where}.accelerators {stage.accelerators}: with backend Ray an actor sees one accelerator, so every stage has "
-                "exactly 1; remove it"
-            )
-        if (stage.replicas or 1) > 1:
-            return (
-                f"{where}.replicas {stage.replicas}: backend Ray runs one actor per stage; raise spec.replicas instead"
-            )
-        if message := _bad_engine_args(where, stage.engine_args or {}):
+        stage = pipeline.stage(names.index(override.name))
+        check = _with_ray if Backend.RAY in backends else _without_ray
+        if message := check(where, override, stage=stage, release=release, spec=spec):
             return message
-        if stage.resources and spec.ray.cluster_ref:
-            return f"{where}.resources: the pods of ray.clusterRef are not ours to size; remove it"
-        if stage.node_selector:
-            return f"{where}.nodeSelector: with backend Ray it is Ray that places stages; use placement.nodeSelector"
-        if stage.tolerations:
-            return f"{where}.tolerations: with backend Ray it is Ray that places stages; use placement.tolerations"
+    if message := _bad_backend(spec, pipeline=pipeline, backends=backends):
+        return message
     if spec.ray.cluster_ref and spec.placement.strategy is Strategy.ONE_NODE:
         return "placement.strategy OneNode: the pods of ray.clusterRef are not ours to place; remove it"
     if spec.ray.cluster_ref and spec.placement.topology_key:  # the server would wait for workers that never come
         return "placement.topologyKey: the pods of ray.clusterRef are not ours to place; remove it"
-    edges = {(pipeline.stage(e.producer).name, pipeline.stage(e.consumer).name) for e in pipeline.edges}
+    edges = {(pipeline.stage(e.producer).name, pipeline.stage(e.consumer).name): e for e in pipeline.edges}
     for edge in spec.transport.edges:
         if (edge.from_stage, edge.to_stage) not in edges:
             able = ", ".join(f"{a} -> {b}" for a, b in sorted(edges))
             return f"transport.edges[{edge.from_stage} -> {edge.to_stage}]: pipeline {pipeline.name} has the edges {able}; use one of these"
+        if edges[edge.from_stage, edge.to_stage].carries is Carries.PROMPT and release.mover is Mover.WORKERS:
+            return (
+                f"transport.edges[{edge.from_stage} -> {edge.to_stage}]: the server hands this result on itself and no connector "
+                "carries it; remove the entry"
+            )
     for variable in spec.engine.env:
         sources = list(variable.value_from or ())
         if variable.value_from is not None and (len(sources) != 1 or sources[0] not in _ENV_SOURCES):
@@ -52,6 +59,10 @@ def bad_overrides(spec: OmniDeploymentSpec, *, pipeline: Pipeline, pod_security:
                 f"engine.env[{variable.name}].valueFrom: has {', '.join(sources) or 'nothing'}, but needs exactly one of "
                 f"{', '.join(_ENV_SOURCES)}; correct it"
             )
+        if message := _bad_source(f"engine.env[{variable.name}].valueFrom", variable.value_from or {}):
+            return message
+    if Backend.RAY in backends and (flag := _parallel_flag(spec.engine.extra_args)) is not None:
+        return f"engine.extraArgs {flag}: with backend Ray an actor sees one accelerator; remove it"
     if problem := affinity_problem(spec.placement.affinity or {}):
         return f"placement.affinity.{problem}; correct it"
     weights = spec.model.weights
@@ -63,9 +74,22 @@ def bad_overrides(spec: OmniDeploymentSpec, *, pipeline: Pipeline, pod_security:
     return None
 
 
-def _bad_engine_args(where: str, args: dict[str, Any]) -> str | None:
-    """Arguments that need more than the one accelerator of a Ray actor (0.14, 0.16)."""
-    for key in ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size"):
+def _with_ray(
+    where: str, override: StageOverride, *, stage: Stage, release: Release, spec: OmniDeploymentSpec
+) -> str | None:
+    """What an actor with one accelerator, placed by Ray, cannot do (0.14, 0.16)."""
+    del stage, release
+    if (override.accelerators or 1) > 1:
+        return (
+            f"{where}.accelerators {override.accelerators}: with backend Ray an actor sees one accelerator, so every stage has "
+            "exactly 1; remove it"
+        )
+    if (override.replicas or 1) > 1:
+        return (
+            f"{where}.replicas {override.replicas}: backend Ray runs one actor per stage; raise spec.replicas instead"
+        )
+    args = override.engine_args or {}
+    for key in PARALLEL:
         if str(args.get(key, 1)) != "1":
             return f"{where}.engineArgs.{key} {args[key]}: with backend Ray an actor sees one accelerator; remove it"
     if args.get("distributed_executor_backend") == "ray":
@@ -73,4 +97,104 @@ def _bad_engine_args(where: str, args: dict[str, Any]) -> str | None:
             f"{where}.engineArgs.distributed_executor_backend ray: inside a Ray actor it waits for accelerators that the actor "
             "itself holds; remove it"
         )
+    if override.resources and spec.ray.cluster_ref:
+        return f"{where}.resources: the pods of ray.clusterRef are not ours to size; remove it"
+    if override.node_selector:
+        return f"{where}.nodeSelector: with backend Ray it is Ray that places stages; use placement.nodeSelector"
+    if override.tolerations:
+        return f"{where}.tolerations: with backend Ray it is Ray that places stages; use placement.tolerations"
+    return None
+
+
+def _without_ray(
+    where: str, override: StageOverride, *, stage: Stage, release: Release, spec: OmniDeploymentSpec
+) -> str | None:
+    """What the configuration of a stage process cannot say, or says twice."""
+    del spec
+    args = override.engine_args or {}
+    if (override.replicas or 1) > 1 and release.config_format is ConfigFormat.STAGE_ARGS:
+        return f"{where}.replicas {override.replicas}: vllm-omni {release.line} runs one copy of a stage; raise spec.replicas instead"
+    for key in OWNED_STAGE_KEYS:
+        if key in args:
+            return f"{where}.engineArgs.{key}: the operator sets it; remove it and use the field of the spec that stands for it"
+    accelerators = override.accelerators or stage.accelerators
+    if stage.kind is StageKind.DIFFUSION:
+        if override.accelerators and accelerators != stage.accelerators and not _parallel_keys(args):
+            return (
+                f"{where}.accelerators {accelerators}: a diffusion stage is split in more than one way; say which in "
+                "engineArgs.parallel_config, such as {ulysses_degree: " + str(accelerators) + "}"
+            )
+        return None
+    given = {key: args[key] for key in PARALLEL if key in args}
+    try:
+        world = math.prod(int(value) for value in given.values())
+    except (TypeError, ValueError):
+        return f"{where}.engineArgs: {given} must be whole numbers; correct them"
+    if given and world != accelerators:
+        said = ", ".join(f"{key} {value}" for key, value in given.items())
+        return (
+            f"{where}.engineArgs: {said} needs {world} accelerators and the stage has {accelerators}, which the engine refuses; "
+            f"set {where}.accelerators to {world}"
+        )
+    return None
+
+
+_NEEDED = {
+    "secretKeyRef": ("name", "key"),
+    "configMapKeyRef": ("name", "key"),
+    "fieldRef": ("fieldPath",),
+    "resourceFieldRef": ("resource",),
+}
+
+
+def _bad_source(where: str, sources: Mapping[str, Any]) -> str | None:
+    """A source of a variable that lacks what the API demands: a pod with it would be refused."""
+    for source, needed in _NEEDED.items():
+        if source not in sources:
+            continue
+        given = sources[source]
+        lacking = [
+            key for key in needed if not (isinstance(given, Mapping) and isinstance(given.get(key), str) and given[key])
+        ]
+        if lacking:
+            return f"{where}.{source}: needs {' and '.join(lacking)}; add it"
+    return None
+
+
+def _parallel_flag(args: Sequence[str]) -> str | None:
+    """A flag that gives every stage more than one accelerator: 0.14 and 0.16 merge the command line into each."""
+    for arg in args:
+        flag = arg.split("=", 1)[0].replace("_", "-")
+        if flag in {"-tp", "-pp", "-dp", *(f"--{key.replace('_', '-')}" for key in PARALLEL)}:
+            return arg
+    return None
+
+
+def _parallel_keys(args: Mapping[str, Any]) -> bool:
+    return "parallel_config" in args or any(key.endswith(("_degree", "_parallel_size")) for key in args)
+
+
+def _bad_backend(spec: OmniDeploymentSpec, *, pipeline: Pipeline, backends: Sequence[Backend]) -> str | None:
+    """Strategies and references that a backend cannot follow."""
+    if Backend.RAY in backends:
+        return None
+    if spec.ray.cluster_ref:
+        return (
+            f"ray.clusterRef {spec.ray.cluster_ref.name}: backend {backends[0]} runs stages in pods of its own and joins no "
+            "RayCluster; remove it"
+        )
+    strategy = spec.placement.strategy
+    if tuple(backends) == (Backend.HEADLESS,):
+        if strategy is Strategy.ONE_NODE:
+            return (
+                "placement.strategy OneNode: backend Headless runs stages in several pods, which may end on several nodes; set "
+                "engine.backend to Local for one pod"
+            )
+        if len(units(demands(pipeline, spec, backend=Backend.HEADLESS))) < 2:
+            return (
+                f"engine.backend Headless: the stages of pipeline {pipeline.name} share their accelerators, so they stay in one "
+                "pod; use Local, or give a stage its own with stages[].accelerators"
+            )
+    if tuple(backends) == (Backend.LOCAL,) and strategy is Strategy.SPREAD:
+        return "placement.strategy Spread: backend Local runs all stages in one pod; set it to Auto"
     return None

@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from omni_operator.api.conditions import ConditionType, Reason
-from omni_operator.api.spec import EdgeOverride, OmniDeploymentSpec, RdmaPolicy, Strategy
+from omni_operator.api.spec import Backend, EdgeOverride, OmniDeploymentSpec, RdmaPolicy, Strategy
 from omni_operator.engine.connector import Rejection
+from omni_operator.planning.demand import StageDemand, units
 from omni_operator.planning.edges import NoTransport
-from omni_operator.planning.layout import some
 from omni_operator.planning.model import Refused, Rejected
+from omni_operator.planning.search import some
 from omni_operator.topology.inventory import Node
 
-# In the order of interest: what a user can change comes before what only another release changes.
-_REMEDIES = {
+# What to do about a rejection. In the order of interest: what a user can change comes before what only another release changes.
+REMEDIES = {
     Rejection.NO_RDMA_ON_NODE: "offer RDMA on more nodes (a device plugin with a resource such as rdma/hca)",
     Rejection.CAPABILITY_FORBIDDEN: "use a namespace whose pod security level is privileged",
     Rejection.HOST_MEMORY_FORBIDDEN: "use a namespace whose pod security level is privileged",
     Rejection.NO_SHARED_MEMORY: "set placement.strategy to OneNode where one node can hold all accelerators",
     Rejection.PODS_NOT_OURS: "remove ray.clusterRef from a new OmniDeployment",
+    Rejection.LIBRARY_MISSING: "use an image with nixl and set engine.nixl to true",
+    Rejection.LIBRARY_VERSION: "use an image with an older Mooncake and say so in engine.mooncakeVersion",
     Rejection.FORBIDDEN_BY_USER: "",
+    Rejection.ONE_CONNECTOR_PER_STAGE: "",
+    Rejection.NEEDS_ACCELERATOR: "",
+    Rejection.RELEASE_IGNORES_CONNECTOR: "use vllm-omni 0.26 or later",
+    Rejection.MIDDLE_STAGE_UNSUPPORTED: "",
+    Rejection.SYNCHRONOUS_UNSUPPORTED: "",
+    Rejection.KV_CACHE_UNSUPPORTED: "",
     Rejection.ASYNC_CHUNK_UNSUPPORTED: "",
     Rejection.NEEDS_ACCELERATOR_IN_SERVING_POD: "",
     Rejection.RELEASE_LACKS_CONNECTOR: "",
 }
-_ORDER = list(_REMEDIES)
+_ORDER = list(REMEDIES)
 
 
 def no_transport(dead: NoTransport, spec: OmniDeploymentSpec) -> Refused:
@@ -44,7 +53,7 @@ def no_transport(dead: NoTransport, spec: OmniDeploymentSpec) -> Refused:
         relevant = [r for r in dead.rejected if r.code is not Rejection.FORBIDDEN_BY_USER] or list(dead.rejected)
         head, last = f"no transport is usable on edge {dead.edge}", ""
     facts = _facts(relevant) or "vllm-omni has no such transport"
-    remedies = [*dict.fromkeys(_REMEDIES.get(r.code, "") for r in sorted(relevant, key=_interest)), last]
+    remedies = [*dict.fromkeys(REMEDIES.get(r.code, "") for r in sorted(relevant, key=_interest)), last]
     remedy = ", or ".join(text for text in remedies if text)
     return Refused(
         condition=ConditionType.PLANNED,
@@ -70,14 +79,20 @@ def _facts(rejected: Sequence[Rejected]) -> str:
     return "; ".join(f"{', '.join(choices)}: {fact} ({code})" for (fact, code), choices in grouped.items())
 
 
-def no_layout(spec: OmniDeploymentSpec, *, nodes: Sequence[Node], accelerator: str | None, stages: int) -> Refused:
+def no_layout(
+    spec: OmniDeploymentSpec,
+    *,
+    nodes: Sequence[Node],
+    accelerator: str | None,
+    needs: Mapping[Backend, Sequence[StageDemand]],
+) -> Refused:
     """No layout fits the nodes at all: what is missing.
 
     Args:
         spec: The spec.
         nodes: Nodes that admit its pods.
         accelerator: Extended resource of the accelerators; None on CPU.
-        stages: Stages of the pipeline, each with one accelerator.
+        needs: What the stages need, by backend that was tried.
     """
     key = spec.placement.topology_key
     if not nodes:
@@ -91,25 +106,45 @@ def no_layout(spec: OmniDeploymentSpec, *, nodes: Sequence[Node], accelerator: s
             f"no node that may be used offers {accelerator} (looked at {some([n.name for n in nodes], 8)}); check "
             "accelerator.type and accelerator.resourceName, and that the nodes' device plugin runs"
         )
+    elif accelerator is None:
+        message = "no pod of the pipeline can be placed with stages[].nodeSelector; change it or add nodes"
     else:
-        message = _shortage(spec, nodes=nodes, accelerator=accelerator or "", stages=stages)
+        message = _shortage(spec, nodes=nodes, accelerator=accelerator, needs=needs)
     return Refused(condition=ConditionType.PLANNED, reason=Reason.NO_LAYOUT, message=message)
 
 
-def _shortage(spec: OmniDeploymentSpec, *, nodes: Sequence[Node], accelerator: str, stages: int) -> str:
-    together, key = spec.placement.strategy is Strategy.ONE_NODE, spec.placement.topology_key
+def _shortage(
+    spec: OmniDeploymentSpec,
+    *,
+    nodes: Sequence[Node],
+    accelerator: str,
+    needs: Mapping[Backend, Sequence[StageDemand]],
+) -> str:
+    key = spec.placement.topology_key
+    backend, stages = list(needs.items())[-1]  # the one that asks least of a single node
+    together = spec.placement.strategy is Strategy.ONE_NODE or backend is Backend.LOCAL
+    total = len({device for stage in stages for device in stage.devices})
     offers = [f"{node.name}: {node.offers.get(accelerator, 0)}" for node in nodes]
-    each = f"{stages} on one node" if together else f"{stages} in all, one per stage"
+    largest = max(len({device for stage in unit for device in stage.devices}) for unit in units(stages))
+    if together:
+        each = f"{total} on one node"
+    elif backend is Backend.RAY:
+        each = f"{total} in all, one per stage"
+    else:
+        each = f"{total} in all, {largest} of them on one node"
     times = f" for each of {spec.replicas} replicas" if spec.replicas > 1 else ""
     domain = f"; placement.topologyKey {key} keeps each replica inside one domain" if key else ""
     remedies = ["add nodes"]
     if spec.replicas > 1:
         remedies.append("lower replicas")
-    if together and sum(node.offers.get(accelerator, 0) for node in nodes) >= stages * max(1, spec.replicas):
+    enough = sum(node.offers.get(accelerator, 0) for node in nodes) >= total * max(1, spec.replicas)
+    if spec.placement.strategy is Strategy.ONE_NODE and enough:
         remedies.append("set placement.strategy to Spread")
+    elif spec.engine.backend is Backend.LOCAL and enough:
+        remedies.append("set engine.backend to Auto")
     if key:
         remedies.append("remove placement.topologyKey")
     return (
-        f"the pipeline needs {stages} x {accelerator} ({each}){times}; nodes that may be used offer {some(offers, 8)}{domain}. "
+        f"the pipeline needs {total} x {accelerator} ({each}){times}; nodes that may be used offer {some(offers, 8)}{domain}. "
         f"To go on: {', or '.join(remedies)}"
     )

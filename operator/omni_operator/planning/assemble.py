@@ -1,0 +1,155 @@
+"""The Plan of a layout that was chosen: its pods with their sizes, its stages with their devices, its ports."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from omni_operator.api.spec import Backend, Connector, OmniDeploymentSpec
+from omni_operator.engine.pipeline import Pipeline
+from omni_operator.engine.records import numbers
+from omni_operator.engine.release import Release, ray_has_token_auth
+from omni_operator.planning.demand import StageDemand, numbered
+from omni_operator.planning.layout import SERVING, Layout, PodShape
+from omni_operator.planning.model import (
+    Domains,
+    EdgePlan,
+    Plan,
+    PodSecurity,
+    Reach,
+    ServingPod,
+    Sizes,
+    StagePlan,
+    StorePlan,
+    WorkerGroup,
+)
+from omni_operator.planning.ports import base_ports
+from omni_operator.planning.search import Best
+from omni_operator.planning.sizing import pool_bytes, ray_pod_sizes, stage_pod_sizes, store_plan
+from omni_operator.planning.terrain import Measure, Terrain
+
+
+def assemble(
+    best: Best, *, spec: OmniDeploymentSpec, stages: Sequence[StageDemand], terrain: Terrain, pod_security: PodSecurity
+) -> Plan:
+    """The Plan."""
+    layout, release, pipeline = best.layout, best.ground.release, best.ground.pipeline
+    bases = base_ports(best.edges, release=release)
+    edges = tuple(
+        edge.model_copy(update={"pool_bytes": pool_bytes(edge), "port": bases.get((edge.producer, edge.consumer), 0)})
+        for edge in best.edges
+    )
+    store = store_plan(edges)
+    ray_version = spec.ray.version or release.ray_version
+    knows_tokens = layout.backend is not Backend.LOCAL and ray_has_token_auth(ray_version)
+    names = {stage.id: stage.name for stage in pipeline.stages}
+
+    def uses_rdma(shape: PodShape) -> bool:
+        return best.using is not None and shape.name in best.using.pods
+
+    return Plan(
+        version=spec.engine.version,
+        line=release.line,
+        pipeline=pipeline.name,
+        backend=layout.backend,
+        strategy=layout.strategy,
+        streams=best.ground.streams,
+        accelerator=spec.accelerator.type,
+        accelerator_resource=terrain.accelerator,
+        serving=ServingPod(
+            accelerators=layout.serving.accelerators,
+            stages=tuple(names[i] for i in layout.serving.stages),
+            rdma=uses_rdma(layout.serving),
+            sizes=_sizes(layout, layout.serving, edges, stages=stages, store=store),
+        ),
+        groups=tuple(
+            WorkerGroup(
+                name=shape.name,
+                pods=shape.copies,
+                accelerators=shape.accelerators,
+                stages=tuple(names[i] for i in shape.stages),
+                rdma=uses_rdma(shape),
+                sizes=_sizes(layout, shape, edges, stages=stages, store=store),
+            )
+            for shape in layout.workers
+        ),
+        stages=_stages(layout, pipeline, stages),
+        edges=edges,
+        store=store,
+        rdma_resource=best.using.resource if best.using else None,
+        node_shared_memory=any(edge.protocol == "shm" and edge.reach is Reach.SAME_NODE for edge in edges),
+        pod_security=pod_security,
+        ray_version=ray_version,
+        token_auth=knows_tokens and spec.ray.cluster_ref is None
+        if spec.ray.token_auth == "Auto"
+        else knows_tokens and spec.ray.token_auth == "Enabled",
+        cluster_ref=spec.ray.cluster_ref.name if spec.ray.cluster_ref else None,
+        topology_key=spec.placement.topology_key,
+        domains=_domains(best, terrain=terrain),
+        notes=tuple(_notes(best, edges, spec=spec, release=release)),
+    )
+
+
+def _sizes(
+    layout: Layout,
+    shape: PodShape,
+    edges: Sequence[EdgePlan],
+    *,
+    stages: Sequence[StageDemand],
+    store: StorePlan | None,
+) -> Sizes:
+    serving = shape.name == SERVING
+    if layout.by_ray:
+        of_store = sum(1 for edge in edges if edge.connector is Connector.MOONCAKE_STORE)
+        # The server opens every edge's connector; a worker those of the stages that Ray may place in it.
+        instances = min(of_store, 1) if not serving and shape.copies > 1 else of_store
+        return ray_pod_sizes(edges, store=store, instances=instances, worker=not serving)
+    ranks = {
+        stage.id: stage.each if shape.copies > 1 else len(stage.devices) for stage in stages if stage.id in shape.stages
+    }
+    return stage_pod_sizes(edges, ranks=ranks, store=store, server=serving, ray_node=not serving)
+
+
+def _stages(layout: Layout, pipeline: Pipeline, stages: Sequence[StageDemand]) -> tuple[StagePlan, ...]:
+    out = []
+    for stage in stages:
+        name = pipeline.stage(stage.id).name
+        if layout.by_ray:  # an actor sees the one device that Ray gave it
+            out.append(StagePlan(id=stage.id, name=name, pod=layout.workers[0].name, devices=(0,)))
+            continue
+        home = layout.home(stage.id)
+        alone = home.copies > 1
+        near = [other for other in stages if other.id in home.stages]
+        devices = tuple(range(stage.each)) if alone else numbered(near)[stage.id]
+        out.append(StagePlan(id=stage.id, name=name, pod=home.name, devices=devices, replicas=stage.replicas))
+    return tuple(out)
+
+
+def _notes(best: Best, edges: Sequence[EdgePlan], *, spec: OmniDeploymentSpec, release: Release) -> list[str]:
+    notes = []
+    if numbers(spec.engine.version) != numbers(release.line):
+        notes.append(
+            f"vllm-omni {spec.engine.version} is not known to this operator and is run by the record of {release.line} "
+            "(engine.versionPolicy Nearest): flags, configuration and connectors may differ"
+        )
+    if best.using:
+        notes.append(
+            f"rdma is planned because the nodes offer {best.using.resource}; Mooncake falls back to TCP without an error when it "
+            "finds no device, so the transfers themselves are not verified"
+        )
+    if best.ground.pipeline.async_chunk and not best.ground.streams:
+        notes.append(
+            "the pipeline is shipped with async_chunk: true, but no connector that works between these pods carries chunks; it "
+            "sends whole payloads, so the first audio comes later"
+        )
+    if any(edge.pool_bytes for edge in edges):
+        notes.append(
+            "MooncakeTransferEngine pins its pools: the container runtime must allow locked memory of that size (ulimit memlock)"
+        )
+    return notes
+
+
+def _domains(best: Best, *, terrain: Terrain) -> Domains | None:
+    if terrain.spec.placement.topology_key is None:
+        return None
+    able = terrain.domains_that_hold(best.layout, Measure.OFFERS, best.using)
+    return Domains(able=able, free=terrain.domains_that_hold(best.layout, Measure.FREE, best.using))
