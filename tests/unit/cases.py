@@ -92,6 +92,27 @@ CPU = {"model": {"name": "/opt/tiny-omni"}, "accelerator": {"type": "cpu"}, "eng
 WEIGHTS = {"model": {"name": "/models/q", "pipeline": "qwen2_5_omni", "weights": {"claim": {"claimName": "w"}}}}
 
 
+ONE_EACH = inventory(node("a", 1), node("b", 1))
+ONE_EACH_RDMA = inventory(node("a", 1, rdma=1), node("b", 1, rdma=1))
+HUNYUAN: dict[
+    str, Any
+] = {  # two replicas of a pipeline of two stages, the second of which has a wider split and a pool of its own
+    "model": {"name": "tencent/HunyuanImage-3.0", "pipeline": "hunyuan_image_3_moe"},
+    "engine": {"version": "0.30.0", "backend": "Headless"},
+    "stages": [
+        {"name": "AR", "resources": {"requests": {"memory": "64Gi"}}},
+        {
+            "name": "dit",
+            "replicas": 2,
+            "nodeSelector": {"kubernetes.io/hostname": "c"},
+            "tolerations": [{"key": "image", "operator": "Exists"}],
+            "resources": {"requests": {"memory": "96Gi"}},
+        },
+    ],
+    "transport": {"rdmaDevice": "mlx5_0"},
+}
+
+
 def _pool(*names: str) -> Inventory:
     labels = {"pool": "gpu", "gpu-model": "a100", ZONE: "a"}
     return inventory(*(node(n, rdma=8, offers={"nvidia.com/mig-2g.20gb": 4}, labels=labels) for n in names))
@@ -129,6 +150,13 @@ CASES = {
         make.spec(placement={"topologyKey": ZONE}, replicas=2),
         inventory(*(node(name, 3, labels={ZONE: name}) for name in "ab")),
     ),
+    "local": Case(make.spec(engine={"version": "0.30.0"}), make.ONE_NODE),
+    "local-0.18": Case(make.spec(engine={"version": "0.18.0"}), make.ONE_NODE),
+    "headless-store": Case(make.spec(engine={"version": "0.30.0"}), ONE_EACH),
+    "headless-nixl": Case(
+        make.spec(model={"pipeline": "qwen3_omni_moe"}, engine={"version": "0.30.0", "nixl": True}), ONE_EACH_RDMA
+    ),
+    "headless-transfer-engine": Case(make.spec(**HUNYUAN), inventory(*(node(n, 4, rdma=2) for n in "abc"))),
     "everything": Case(OmniDeploymentSpec.model_validate(EVERYTHING), _pool("a", "b")),
 }
 LONGEST = Case(  # names of the greatest length, and shared memory

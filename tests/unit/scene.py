@@ -123,7 +123,9 @@ class Scene:
 
     def pod(self, component: Component, number: int = 0, *, replica: int = 0, node: str = "a", **parts: Any) -> Pod:
         """Adds a pod of the active revision."""
-        labels = {NAME: OWNER.name, COMPONENT: component.value, REVISION: self.revision, REPLICA: str(replica)}
+        labels = {NAME: OWNER.name, COMPONENT: component.value, REVISION: self.revision}
+        if component is not Component.STORE:  # all replicas have one
+            labels[REPLICA] = str(replica)
         middle = {Component.WORKER: "stages-worker", Component.SERVING: "serve"}.get(component, component.value)
         made = Pod(
             namespace=OWNER.namespace,
@@ -154,9 +156,14 @@ class Scene:
     def serve(self, replica: int = 0, *, available: int = 1, node: str = "a", **pod: Any) -> None:
         """What the Deployment controller does."""
         name = names.serving(OWNER, self.revision, replica)
-        self.children["Deployment", name] = child("Deployment", name, availableReplicas=available)
+        made = child("Deployment", name, availableReplicas=available)
+        labels = names.labels(OWNER, Component.SERVING, revision=self.revision, replica=replica)
+        self.children["Deployment", name] = replace(made, labels=labels, owner_uid=OWNER.uid)
         self.pods = [p for p in self.pods if not (p.replica == str(replica) and "-serve-" in p.name)]
         self.pod(Component.SERVING, replica=replica, node=node, **{"ready": available > 0, **pod})
+        planned = self.known[self.revision].revision.plan.store
+        if planned and not [p for p in self.pods if p.labels[COMPONENT] == Component.STORE]:
+            self.pod(Component.STORE, node=node)
 
     def bring_up(self, replicas: int = 1, *, workers: int = 3) -> None:
         """Everything, until it is Ready."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from omni_operator.api.spec import Backend
 from omni_operator.children import command, names, ray_cluster, serving
 from omni_operator.planning.model import PodSecurity
 from omni_operator.topology.quantity import parse
@@ -134,7 +137,12 @@ def test_the_head_runs_no_stage_and_listens_where_servers_look() -> None:
     assert command.ray_address(OWNER, revision(), 0).endswith("-head-svc.shop.svc:6399")
 
 
-@pytest.mark.parametrize("name", [n for n in CASES if CASES[n].revision().plan.cluster_ref is None])
+def _own_ray(case: Case) -> bool:
+    plan = case.revision().plan
+    return plan.backend is Backend.RAY and plan.cluster_ref is None
+
+
+@pytest.mark.parametrize("name", [n for n in CASES if _own_ray(CASES[n])])
 def test_ray_gets_one_accelerator_and_one_cpu_per_stage(name: str) -> None:
     made = CASES[name].revision()
     (group,) = ray_cluster.build(OWNER, made, 0)["spec"]["workerGroupSpecs"]
@@ -156,17 +164,64 @@ def test_user_start_params_cannot_replace_ours() -> None:
     assert cluster["workerGroupSpecs"][0]["rayStartParams"]["num-gpus"] == "1"
 
 
-def test_no_secret_value_is_anywhere() -> None:
-    """Tokens are references; nothing of a Secret's content could be in a child."""
+def _paths_of(value: Any, word: str, path: str = "") -> Iterator[str]:
+    """Where a word is in JSON, also in JSON and YAML that is kept as text."""
+    if isinstance(value, Mapping):
+        for key, child in value.items():
+            yield from _paths_of(json.loads(child) if key.endswith(".json") else child, word, f"{path}.{key}")
+    elif isinstance(value, list):
+        for child in value:
+            yield from _paths_of(child, word, f"{path}[]")
+    elif word in str(value):
+        yield path
+
+
+SECRETS = {
+    "HF_TOKEN": {"secretKeyRef": {"name": "hugging-face", "key": "hub"}},
+    "S3_KEY": {"secretKeyRef": {"name": "s3", "key": "key"}},
+}
+
+
+def test_secrets_are_references_everywhere() -> None:
+    """Each variable is there, with the Secret's name and no value; the server also has the token of Ray."""
+    seen = []
     for obj in CASES["everything"].children():
-        for _, pod in pod_specs(obj):
-            for variable in pod["containers"][0].get("env", ()):
-                if variable["name"] in {"HF_TOKEN", "RAY_AUTH_TOKEN", "S3_KEY"}:
-                    assert variable.keys() == {"name", "valueFrom"}
-        if obj["kind"] == "ConfigMap":
-            assert "auth_token" not in obj["data"]["plan.json"]
-            (entry,) = [e for e in json.loads(obj["data"]["spec.json"])["engine"]["env"] if e["name"] == "S3_KEY"]
-            assert entry["valueFrom"] == {"secretKeyRef": {"name": "s3", "key": "key"}}
+        for labels, pod in pod_specs(obj):
+            component = labels[names.COMPONENT]
+            if component == "store":
+                continue
+            found = {v["name"]: v for v in pod["containers"][0]["env"] if v["name"] in {*SECRETS, "RAY_AUTH_TOKEN"}}
+            token = found.pop("RAY_AUTH_TOKEN", None)
+            assert found == {name: {"name": name, "valueFrom": source} for name, source in SECRETS.items()}
+            assert (token is not None) == (component == "serving")
+            if token is not None:
+                assert token["valueFrom"]["secretKeyRef"]["key"] == "auth_token"
+                assert token.keys() == {"name", "valueFrom"}
+            seen.append(component)
+    assert set(seen) == {"head", "worker", "serving"}
+
+
+@pytest.mark.parametrize(
+    ("word", "places"),
+    [
+        ("hugging-face", {".spec.json.model.tokenSecret.name", ".valueFrom.secretKeyRef.name"}),
+        ("s3", {".spec.json.engine.env[].valueFrom.secretKeyRef.name", ".valueFrom.secretKeyRef.name"}),
+        # A literal is kept as it is (SECURITY.md).
+        ("http://proxy:3128", {".spec.json.engine.env[].value", ".env[].value"}),
+    ],
+)
+def test_a_secret_is_named_by_references_only(word: str, places: set[str]) -> None:
+    found = {path for obj in CASES["everything"].children() for path in _paths_of(obj, word)}
+    assert {place for place in places if any(path.endswith(place) for path in found)} == places
+    assert [path for path in found if not path.endswith(tuple(places))] == []
+
+
+def test_the_operator_cannot_read_secrets() -> None:
+    """What it cannot read it cannot write anywhere."""
+    manifest = yaml.safe_load_all((Path(__file__).parents[2] / "manifests/base/rbac.yaml").read_text())
+    rules = [rule for obj in manifest if obj["kind"] in {"Role", "ClusterRole"} for rule in obj["rules"]]
+    assert len(rules) > 3
+    assert [rule for rule in rules if {"secrets", "*"} & set(rule.get("resources", ()))] == []
 
 
 def test_tokens_reach_the_server_only_when_the_cluster_has_them() -> None:

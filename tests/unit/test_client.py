@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -44,6 +45,27 @@ class _Asyncio:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(asyncio, name)
+
+
+GROUPS: dict[str, Any] = {"groups": [{"name": "apps", "versions": [{"version": "v1"}]}]}
+KINDS: dict[str, Any] = {"resources": [{"name": "deployments/scale"}, {"name": "deployments"}]}
+
+
+@pytest.mark.parametrize(
+    ("groups", "kinds", "known"),
+    [
+        (GROUPS, KINDS, True),
+        (GROUPS, {"resources": [{"name": "deployments/scale"}]}, False),
+        ({"groups": [{"name": "apps", "versions": [{"version": "v2"}]}]}, KINDS, False),
+        ({"groups": []}, KINDS, False),
+    ],
+)
+async def test_discovery_names_a_kind(
+    server: Server, groups: dict[str, Any], kinds: dict[str, Any], *, known: bool
+) -> None:
+    server.api.fail.extend((200, {}, json.dumps(answer).encode()) for answer in (groups, kinds))
+    assert await server.kube.discovers(DEPLOYMENT) is known
+    assert [path for _, path, _ in server.api.seen] == ["/apis", "/apis/apps/v1"][: len(server.api.seen)]
 
 
 @pytest.mark.parametrize(

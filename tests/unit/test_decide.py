@@ -116,6 +116,15 @@ def test_replicas_that_cannot_be_read_stay_as_they_are() -> None:
     assert scene.decide().replicas == 3
 
 
+def test_replicas_that_cannot_be_read_are_those_that_were_wanted_and_not_those_that_exist() -> None:
+    scene = Scene(spec=make.raw_spec(replicas=3), nodes=inventory(node("a", 9)))
+    scene.look()
+    scene.look()
+    assert scene.status["replicas"] == 0
+    scene.edit(replicas="many")
+    assert scene.decide().replicas == 3
+
+
 def test_correcting_a_broken_edit_brings_nothing_new(running: Scene) -> None:
     before, spec = running.revision, running.spec
     running.edit(surprise=1)

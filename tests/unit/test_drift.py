@@ -66,6 +66,26 @@ def test_webhooks_and_other_spellings_are_no_drift(change: Callable[[Any], None]
     assert covers(live, DEPLOYMENT)
 
 
+def _admit(live: Any) -> None:
+    """What Kueue writes into a RayCluster that it admits to a flavour of nodes."""
+    for group in (live["spec"]["headGroupSpec"], *live["spec"]["workerGroupSpecs"]):
+        template = group["template"]
+        template["spec"]["nodeSelector"]["cloud/instance-type"] = "a100"
+        template["spec"]["tolerations"].insert(0, {"key": "spot", "operator": "Exists", "effect": "NoSchedule"})
+        template["spec"]["schedulingGates"] = [{"name": "kueue.x-k8s.io/topology"}]
+        template["metadata"]["labels"]["kueue.x-k8s.io/podset"] = "stages"
+        template["metadata"]["annotations"]["kueue.x-k8s.io/workload"] = "raycluster-1"
+    live["spec"]["suspend"] = False
+
+
+def test_where_others_send_the_pods_of_a_ray_cluster_is_no_drift() -> None:
+    live = copy.deepcopy(CLUSTER)
+    _admit(live)
+    assert first_difference(live, CLUSTER) is None
+    del live["spec"]["workerGroupSpecs"][0]["template"]["spec"]["nodeSelector"]["pool"]
+    assert first_difference(live, CLUSTER) == "spec.workerGroupSpecs[0].template.spec.nodeSelector.pool"
+
+
 def _set(*path: Any, to: Any) -> Callable[[Any], None]:
     def change(live: Any) -> None:
         for step in path[:-1]:
@@ -79,6 +99,7 @@ def _set(*path: Any, to: Any) -> Callable[[Any], None]:
 
 
 CONTAINER = ("spec", "template", "spec", "containers", 0)
+GROUP = ("spec", "workerGroupSpecs", 0, "template")
 
 
 @pytest.mark.parametrize(
@@ -95,9 +116,16 @@ CONTAINER = ("spec", "template", "spec", "containers", 0)
         (DEPLOYMENT, _set("metadata", "labels", "omni.vllm.ai/replica", to="9"), "metadata.labels.omni.vllm.ai/replica"),
         (DEPLOYMENT, _set("metadata", "ownerReferences", to=None), "metadata.ownerReferences"),
         (DEPLOYMENT, _set("spec", "template", "spec", "affinity", to=None), "spec.template.spec.affinity"),
+        (DEPLOYMENT, _set("spec", "template", "spec", "automountServiceAccountToken", to=None), "spec.template.spec.automountServiceAccountToken"),
         (CLUSTER, _set("spec", "workerGroupSpecs", 0, "replicas", to=1), "spec.workerGroupSpecs[0].replicas"),
         (CLUSTER, _set("spec", "workerGroupSpecs", to=[]), "spec.workerGroupSpecs"),
         (CLUSTER, _set("spec", "headGroupSpec", "rayStartParams", "num-gpus", to="1"), "spec.headGroupSpec.rayStartParams.num-gpus"),
+        (CLUSTER, _set(*GROUP, "spec", "nodeSelector", "pool", to="cpu"), "spec.workerGroupSpecs[0].template.spec.nodeSelector.pool"),
+        (CLUSTER, _set(*GROUP, "spec", "tolerations", to=[]), "spec.workerGroupSpecs[0].template.spec.tolerations"),
+        (CLUSTER, _set(*GROUP, "spec", "tolerations", 0, "effect", to="NoExecute"), "spec.workerGroupSpecs[0].template.spec.tolerations"),
+        (CLUSTER, _set(*GROUP, "metadata", "annotations", "example.com/team", to="x"), "spec.workerGroupSpecs[0].template.metadata.annotations.example.com/team"),
+        (DEPLOYMENT, _set("spec", "template", "spec", "nodeSelector", "one-more", to="x"), "spec.template.spec.nodeSelector"),
+        (DEPLOYMENT, _set("spec", "template", "spec", "tolerations", to=[{}, {}]), "spec.template.spec.tolerations"),
         (SERVICE, _set("spec", "type", to="NodePort"), "spec.type"),
         (SERVICE, _set("spec", "selector", "omni.vllm.ai/revision", to="old"), "spec.selector"),
         (SERVICE, _set("spec", "selector", "one-more", to="label"), "spec.selector"),
@@ -112,10 +140,33 @@ def test_changes_of_our_fields_are_found_and_named(
     assert first_difference(live, intent) == path
 
 
+def _falses(value: Any, key: str = "") -> set[str]:
+    if isinstance(value, dict):
+        return {found for k, item in value.items() for found in _falses(item, k)}
+    if isinstance(value, list):
+        return {found for item in value for found in _falses(item, key)}
+    return {key} if value is False or (value == 0 and not isinstance(value, bool)) else set()
+
+
+def test_false_is_rendered_only_where_the_api_server_keeps_it() -> None:
+    """These are pointers in its types; a plain bool or number is dropped, and would look like drift for ever."""
+    rendered = {found for case in CASES.values() for obj in case.children() for found in _falses(obj)}
+    pointers = {
+        "automountServiceAccountToken",
+        "enableServiceLinks",
+        "allowPrivilegeEscalation",
+        "blockOwnerDeletion",
+        "runAsUser",
+    }
+    assert rendered <= pointers | {"minAvailable"}
+
+
 @pytest.mark.parametrize(
     ("live", "intent", "equal"),
     [
-        ({}, {"a": {}, "b": [], "c": "", "d": None, "e": False}, True),
+        ({}, {"a": {}, "b": [], "c": "", "d": None}, True),
+        ({}, {"a": False}, False),
+        ({}, {"a": 0}, False),
         ({}, {"a": True}, False),
         ({"a": "5"}, {"a": 5}, False),
         ({"a": None}, {"a": {}}, True),

@@ -16,7 +16,8 @@ from omni_operator.children import names
 from tests.unit.cases import CASES, Case
 
 GOLDEN = Path(__file__).parent.parent / "golden"
-LAUNCHER = Path(names.__file__).parent / "scripts" / names.LAUNCHER_FILE
+FOLDER = Path(names.__file__).parent / "scripts"
+SCRIPTS = {names.LAUNCHER_FILE, names.SUPERVISOR_FILE}
 
 
 class _Dumper(yaml.SafeDumper):
@@ -37,8 +38,9 @@ def rendered(case: Case) -> dict[str, str]:
     files = {}
     for obj in case.children():
         if obj["kind"] == "ConfigMap":
-            assert obj["data"][names.LAUNCHER_FILE] == LAUNCHER.read_text()
-            obj["data"][names.LAUNCHER_FILE] = "(the file children/scripts/serve_ray.py)"
+            for script in SCRIPTS & obj["data"].keys():
+                assert obj["data"][script] == (FOLDER / script).read_text()
+                obj["data"][script] = f"(the file children/scripts/{script})"
         name = f"{obj['kind'].lower()}-{obj['metadata']['name']}.yaml"
         assert name not in files, f"two objects would be {name}"
         files[name] = yaml.dump(obj, Dumper=_Dumper, sort_keys=False, width=120)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from omni_operator.children.names import Component
+from omni_operator.children.names import COMPONENT, Component
 from tests.unit import make
 from tests.unit.make import ONE_NODE, RDMA_NODES, inventory, node
 from tests.unit.scene import Scene, child
@@ -79,7 +79,8 @@ def test_pods_that_end_are_no_cause(starting: Scene) -> None:
         ({}, "KubeRay has not looked at RayCluster"),
         ({"conditions": [], "desiredWorkerReplicas": 3, "readyWorkerReplicas": 3}, "head not ready, 3 of 3"),
         ({"conditions": HEAD_READY, "desiredWorkerReplicas": 3, "readyWorkerReplicas": 2}, "head ready, 2 of 3"),
-        ({"conditions": HEAD_READY, "desiredWorkerReplicas": 0, "readyWorkerReplicas": 0}, "0 of 0"),
+        ({"conditions": HEAD_READY, "desiredWorkerReplicas": 0, "readyWorkerReplicas": 0}, "0 of 3"),
+        ({"conditions": HEAD_READY, "desiredWorkerReplicas": 2, "readyWorkerReplicas": 2}, "2 of 3"),
         (
             {"conditions": [*HEAD_READY, {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreateWorkerPod", "message": "quota"}],
              "desiredWorkerReplicas": 3, "readyWorkerReplicas": 3},
@@ -117,6 +118,40 @@ def test_kuberay_is_missing() -> None:
     assert "install KubeRay" in scene.condition("Ready")["message"]
 
 
+@pytest.mark.parametrize("left", [{}, {"deleting": True}, {"phase": "Failed"}, {"ready": False}])
+def test_without_its_store_nothing_serves_whatever_servers_say(left: dict[str, Any]) -> None:
+    scene = Scene()
+    scene.bring_up()
+    stores = [p for p in scene.pods if p.labels[COMPONENT] == Component.STORE]
+    scene.pods = [p for p in scene.pods if p not in stores] + [replace(p, **left) for p in stores if left]
+    stories = scene.look()
+    assert scene.says("ServingReady") == ("False", "StoreNotReady")
+    assert f"Deployment omni-{scene.revision}-store" in scene.condition("ServingReady")["message"]
+    assert scene.says("Ready") == ("False", "NotServing")
+    assert scene.status["replicasSummary"] == "0/1"
+    assert [(story.warning, story.reason) for story in stories] == [(True, "StoreNotReady")]
+    scene.pods = [p for p in scene.pods if p.labels[COMPONENT] != Component.STORE] + stores
+    scene.look()
+    assert scene.says("Ready") == ("True", "Serving")
+
+
+def test_a_store_is_a_cause_while_servers_start_only_when_it_fails(starting: Scene) -> None:
+    stores = [p for p in starting.pods if p.labels[COMPONENT] == Component.STORE]
+    rest = [p for p in starting.pods if p not in stores]
+    starting.pods = rest
+    starting.look()
+    assert starting.says("ServingReady") == ("False", "ServerStarting")
+    starting.pods = rest + [replace(p, ready=False, trouble="container mooncake-master: ErrImagePull") for p in stores]
+    starting.look()
+    assert starting.says("ServingReady") == ("False", "StoreNotReady")
+    assert "ErrImagePull" in starting.condition("Ready")["message"]
+
+
+def test_a_pipeline_that_shares_memory_needs_no_store(one_node: Scene) -> None:
+    assert not [p for p in one_node.pods if p.labels[COMPONENT] == Component.STORE]
+    assert one_node.says("Ready") == ("True", "Serving")
+
+
 @pytest.fixture
 def one_node() -> Scene:
     """A pipeline that shares memory, serving."""
@@ -152,6 +187,21 @@ def test_replicas_may_be_on_different_nodes() -> None:
     assert scene.says("Ready") == ("True", "Serving")
 
 
+@pytest.mark.parametrize("missing", [True, False])
+def test_a_replica_serves_only_with_its_own_ray_cluster(*, missing: bool) -> None:
+    """Whatever its server says: /health does not notice a lost worker."""
+    scene = Scene(spec=make.raw_spec(replicas=2), nodes=inventory(node("a", 3), node("b", 3)))
+    scene.bring_up(2, workers=1)
+    key = next(key for key in scene.children if key[0] == "RayCluster" and key[1].endswith("-1"))
+    lost = child(*key, conditions=HEAD_READY, desiredWorkerReplicas=1, readyWorkerReplicas=0)
+    scene.children = {k: it for k, it in scene.children.items() if k != key} | ({} if missing else {key: lost})
+    scene.look()
+    assert scene.says("ServingReady") == ("True", "ServerReady")
+    assert scene.says("Ready") == ("False", "Degraded")
+    assert (scene.status["readyReplicas"], scene.status["replicasSummary"]) == (1, "1/2")
+    assert key[1] in scene.condition("Ready")["message"]
+
+
 def test_transport_is_unknown_until_all_pods_are_placed(one_node: Scene) -> None:
     one_node.pods = [p for p in one_node.pods if "-serve-" not in p.name]
     one_node.look()
@@ -176,9 +226,17 @@ def test_their_cluster() -> None:
     scene.look()
     assert scene.says("RayClusterReady") == ("False", "RayUnreachable"), "its GCS is on KubeRay's default port"
     assert "set ray.port to 6379" in scene.condition("RayClusterReady")["message"]
-    body = {"spec": {"headGroupSpec": {"rayStartParams": {"port": "6399"}}}}
-    scene.referenced = replace(theirs, body=body)
+    scene.referenced = replace(theirs, body=_with_port("http"))
+    scene.look()
+    assert scene.says("RayClusterReady") == ("False", "RayUnreachable")
+    assert "port http," in scene.condition("RayClusterReady")["message"]
+    assert "correct rayStartParams.port of its head" in scene.condition("RayClusterReady")["message"]
+    scene.referenced = replace(theirs, body=_with_port("6399"))
     scene.serve()
     scene.look()
     assert scene.says("Ready") == ("True", "Serving")
     assert [pod["role"] for pod in scene.status["plan"]["pods"]] == ["serving", "store"]
+
+
+def _with_port(port: str) -> dict[str, Any]:
+    return {"spec": {"headGroupSpec": {"rayStartParams": {"port": port}}}}

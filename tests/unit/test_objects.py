@@ -29,6 +29,24 @@ def test_a_running_pod() -> None:
     assert (found.trouble, found.last_words, found.unschedulable) == ("", "", "")
 
 
+@pytest.mark.parametrize(
+    ("replica", "omni"), [(None, "omni"), ("0", "omni"), ("31", "omni"), ("x", ""), ("1.0", ""), ("100", "")]
+)
+def test_a_pod_whose_replica_cannot_be_is_not_ours(replica: str | None, omni: str) -> None:
+    """Whoever may label a pod must not make every look at an OmniDeployment raise."""
+    mine = {} if replica is None else {"omni.vllm.ai/replica": replica}
+    assert pod(labels={"omni.vllm.ai/name": "omni", "omni.vllm.ai/revision": "r", **mine}).omni == omni
+
+
+def test_a_pod_that_is_being_deleted() -> None:
+    meta = {"deletionTimestamp": "2026-01-01T12:01:00Z", "deletionGracePeriodSeconds": 60}
+    found = objects.pod(
+        {"metadata": {"namespace": "ns", "name": "p", "resourceVersion": "1", "labels": OURS, **meta}, "spec": {}}
+    )
+    assert (found.deleting, found.ending_since, found.gone_by) == (True, "2026-01-01T12:00:00Z", "2026-01-01T12:01:00Z")
+    assert (pod().deleting, pod().ending_since, pod().gone_by) == (False, "", "")
+
+
 @pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
 def test_an_ended_pod_holds_nothing(phase: str) -> None:
     assert not pod(phase=phase).holds

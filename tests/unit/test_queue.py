@@ -134,6 +134,14 @@ async def test_failures_back_off_to_a_minute_and_a_success_forgets_them() -> Non
     queue.close()
 
 
+async def test_a_key_may_fail_for_ever() -> None:
+    """A pipeline whose child is refused for a day fails over a thousand times."""
+    queue = KeyedQueue()
+    delays = [queue.retry("a") for _ in range(1100)]
+    assert 30 <= delays[-1] <= 60
+    queue.close()
+
+
 async def test_close_cancels_timers() -> None:
     queue = KeyedQueue()
     queue.add_after("a", 1)

@@ -30,6 +30,7 @@ from omni_operator.controller.observed import Observed
 from omni_operator.controller.omni_writer import OmniWriter
 from omni_operator.controller.reconcile import Reconciler
 from omni_operator.controller.settings import Settings
+from omni_operator.kube.client import ApiError
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 OWNER = Owner(namespace="ns", name="omni", uid="aaaaaaaa-0000")
@@ -82,6 +83,7 @@ class Notes:
     answer: dict[str, Any] = field(default_factory=dict)
     calls: list[tuple[str, str]] = field(default_factory=list)
     statuses: list[dict[str, Any]] = field(default_factory=list)
+    refuse: dict[str, ApiError] = field(default_factory=dict)
 
     async def apply(self, resource: Any, obj: dict[str, Any], **_: Any) -> dict[str, Any]:
         self.calls.append(("apply", obj["metadata"]["name"]))
@@ -90,6 +92,8 @@ class Notes:
         return self.answer
 
     async def create(self, resource: Any, obj: dict[str, Any]) -> dict[str, Any]:
+        if resource.kind in self.refuse:
+            raise self.refuse[resource.kind]
         self.calls.append(("create", obj["metadata"]["name"]))
         return obj
 
@@ -145,14 +149,22 @@ async def test_status_names_no_folder_but_our_own(text: str) -> None:
     assert client.calls == []
 
 
-@pytest.mark.parametrize(
-    ("worker_started", "outlived"), [("2026-01-01T11:00:00Z", False), ("2026-01-01T11:30:00Z", True), ("", False)]
-)
-def test_a_server_is_outlived_when_a_ray_pod_started_after_it_was_ready(worker_started: str, *, outlived: bool) -> None:
-    server = pod("server", Component.SERVING, ready_since="2026-01-01T11:10:00Z")
-    worker = pod("worker", Component.WORKER, started=worker_started)
-    found = observed(omni(), pods=(server, worker)).outlived_servers("0c0ffee0")
-    assert [p.name for p in found] == (["server"] if outlived else [])
+def raw_pod(version: int, **labels: str) -> dict[str, Any]:
+    meta = {"namespace": "ns", "name": "p", "resourceVersion": str(version), "labels": {NAME: "omni", **labels}}
+    return {"metadata": meta, "spec": {"nodeName": "n"}, "status": {"phase": "Running"}}
+
+
+def test_a_pod_that_becomes_somebody_elses_is_forgotten() -> None:
+    client: Any = Notes()
+    looks: list[str] = []
+    cache = Cache(kube=client, look=looks.append, capacity_changed=lambda: None)
+    cache.pods.learn(raw_pod(1, **{REPLICA: "0"}))
+    assert [p.name for p in cache.pods_of("ns/omni")] == ["p"]
+    cache.pods.learn(raw_pod(2, **{REPLICA: "x"}))
+    assert cache.pods_of("ns/omni") == ()
+    cache.pods.learn(raw_pod(3, **{NAME: "other"}))
+    assert [p.name for p in cache.pods_of("ns/other")] == ["p"]
+    assert looks == ["ns/omni", "ns/omni", "ns/other"]
 
 
 @pytest.mark.parametrize(("rendered_by", "calls"), [("0.0.9", []), (None, [("apply", "d")])])
@@ -174,14 +186,44 @@ async def test_workloads_of_another_version_are_left_as_they_are(
     assert client.calls == calls
 
 
+@pytest.mark.parametrize(
+    ("labels", "ready", "told"),
+    [
+        ({}, "True", True),  # the public Service
+        ({REVISION: "0c0ffee0"}, "True", True),
+        ({REVISION: "0c0ffee0", REPLICA: "1"}, "True", True),
+        ({REVISION: "0c0ffee0", REPLICA: "2"}, "True", False),  # scaled up just now
+        ({REVISION: "0c0ffee1", REPLICA: "0"}, "True", False),
+        ({REVISION: "0c0ffee0", REPLICA: "0"}, "False", False),
+    ],
+)
+async def test_only_what_was_there_can_have_gone(labels: dict[str, str], ready: str, *, told: bool) -> None:
+    conditions = [{"type": "Ready", "status": ready}]
+    subject = omni(status={"revision": "0c0ffee0", "readyReplicas": 2, "conditions": conditions})
+    meta = {"namespace": "ns", "name": "d", "labels": labels}
+    client: Any = Notes(answer={"metadata": {**meta, "uid": "d", "resourceVersion": "2"}})
+    cache = Cache(kube=client, look=lambda _: None, capacity_changed=lambda: None)
+    writer = ChildWriter(kube=client, cache=cache, omni=OmniWriter(kube=client, cache=cache, instance="test"))
+    act = Act()
+    await writer.ensure(observed(subject), {"kind": "Deployment", "metadata": meta}, act, rendered_by="0.1.0")
+    assert client.calls == [("apply", "d")]
+    assert [story.message for story in act.stories] == (
+        ["Deployment d was gone and has been made again"] if told else []
+    )
+
+
+def raw_node(name: str, *, ready: str = "True") -> dict[str, Any]:
+    status = {"conditions": [{"type": "Ready", "status": ready}], "allocatable": {"nvidia.com/gpu": "4"}}
+    return {"metadata": {"name": name, "resourceVersion": "1"}, "status": status}
+
+
 async def test_status_says_what_the_removal_of_a_revision_waits_for() -> None:
     """And the policies of the old revision stay until its last pod is gone."""
     client: Any = Notes(answer=raw_omni(generation=1, version="7"))
     cache = Cache(kube=client, look=lambda _: None, capacity_changed=lambda: None)
     cache.learn(omni(spec={"model": {"name": "Qwen/Qwen2.5-Omni-7B"}, "engine": ENGINE}))
     cache.namespaces.learn({"metadata": {"name": "ns", "resourceVersion": "1"}})
-    ready = {"conditions": [{"type": "Ready", "status": "True"}], "allocatable": {"nvidia.com/gpu": "4"}}
-    cache.nodes.learn({"metadata": {"name": "n", "resourceVersion": "1"}, "status": ready})
+    cache.nodes.learn(raw_node("n"))
     labels = {MANAGED_BY: MANAGER, NAME: "omni", REVISION: "0ld0ld00", REPLICA: "0"}
     meta = {
         "namespace": "ns",
@@ -207,6 +249,7 @@ async def test_a_deletion_that_takes_long_says_what_it_waits_for(deleted_at: str
     client: Any = Notes(answer=raw_omni(generation=1, version="7"))
     cache = Cache(kube=client, look=lambda _: None, capacity_changed=lambda: None)
     cache.learn(omni(deleting=True, deleted_at=deleted_at, finalizers=(FINALIZER,)))
+    cache.nodes.learn(raw_node("n"))
     labels = {MANAGED_BY: MANAGER, NAME: "omni", REVISION: "0ld0ld00", REPLICA: "0"}
     stuck = {"name": "stuck", "namespace": "ns", "resourceVersion": "1", "labels": labels}
     cache.pods.learn({"metadata": stuck, "spec": {"nodeName": "n", "containers": []}, "status": {"phase": "Running"}})
@@ -216,6 +259,25 @@ async def test_a_deletion_that_takes_long_says_what_it_waits_for(deleted_at: str
     assert said == ([f"being deleted since {deleted_at}; it waits for pod stuck on node n"] if told else [])
     assert (again is None) == told  # a pod's going brings the next look; time alone brings the first word
     assert [call for call, _ in client.calls] == (["apply", "create"] if told else [])
+
+
+async def test_a_sweeper_that_is_refused_is_what_a_deletion_waits_for() -> None:
+    """The namespace was made stricter, or its quota is used up: a look fails then, but not without a word."""
+    client: Any = Notes(answer=raw_omni(generation=1, version="7"))
+    words = 'pods "omni-sweep-1" is forbidden: violates PodSecurity "restricted:latest": hostPath volumes'
+    client.refuse["Pod"] = ApiError(403, "Forbidden", words)
+    cache = Cache(kube=client, look=lambda _: None, capacity_changed=lambda: None)
+    memory = {"nodeMemory": [{"node": "n", "revision": FOLDER}]}
+    deleted_at = "2026-01-01T11:58:00Z"
+    spec = {"model": {"name": "m"}, "engine": ENGINE}
+    cache.learn(omni(deleting=True, deleted_at=deleted_at, finalizers=(FINALIZER,), status=memory, spec=spec))
+    cache.nodes.learn(raw_node("n"))
+    reconciler = Reconciler(kube=client, cache=cache, settings=Settings(), instance="test", now=lambda: NOW)
+    with pytest.raises(ApiError, match="hostPath volumes"):
+        await reconciler.look("ns/omni")
+    (said,) = [c["message"] for status in client.statuses for c in status["conditions"] if c["reason"] == "Deleting"]
+    assert said.startswith(f"being deleted since {deleted_at}; it waits for ")
+    assert words in said
 
 
 async def test_a_revision_that_cannot_be_read_is_told_and_nothing_is_touched() -> None:

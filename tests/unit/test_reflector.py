@@ -82,6 +82,16 @@ async def test_all_pages_are_listed_before_it_is_synced(world: World) -> None:
     watch.close()
 
 
+async def test_the_pages_of_a_list_are_seen_at_one_time(world: World) -> None:
+    """Who looks between two pages would see a server of now with the workers of before the outage."""
+    asked: list[int] = []
+    world.reflector.changed = lambda _, __: asked.append(len(world.api.seen))
+    world.api.objects = {name: thing(name, 1) for name in "abcde"}
+    watch = await world.start()
+    assert asked == [3] * 5
+    watch.close()
+
+
 async def test_events_change_the_store(world: World) -> None:
     world.api.objects = {"a": thing("a", 1)}
     watch = await world.start()

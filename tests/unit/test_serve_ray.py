@@ -131,6 +131,59 @@ def test_a_mismatch_that_ray_start_finds_is_final(ray: FakeRay) -> None:
     assert len(ray.calls) == 1
 
 
+@pytest.mark.parametrize("expected", ["2.53.0", ">=2.53.0", ">=2.9.0"])
+def test_the_ray_of_the_spec_is_good(ray: FakeRay, expected: str) -> None:
+    assert ray.run(expected_ray=expected).returncode == 7
+
+
+@pytest.mark.parametrize(
+    ("expected", "said"),
+    [
+        ("2.52.1", "ray.version is 2.52.1"),
+        ("2.54.0", "ray.version is 2.54.0"),
+        (">=2.54.0", "this vllm-omni release is assumed to have >=2.54.0"),
+    ],
+)
+def test_another_ray_than_the_spec_says_is_final(ray: FakeRay, expected: str, said: str) -> None:
+    assert ray.run(wait_seconds=600, expected_ray=expected).returncode == 1
+    assert ray.last_words == (
+        f"RayVersionMismatch: the engine image has Ray 2.53.0, but {said}, by which KubeRay chooses probes and token authentication; "
+        f"set ray.version to 2.53.0, or engine.image to one with Ray {expected}"
+    )
+    assert ray.paths == []  # the head of that image may never be ready
+
+
+def test_an_image_without_ray_says_so(ray: FakeRay) -> None:
+    command = ray.command(wait_seconds=600)
+    command.insert(1, "-S")  # without the packages of this Python
+    subprocess.run(command, env=ray.environment(PYTHONPATH=""), timeout=60, check=False)
+    assert ray.last_words.startswith("ServerFailing: the engine image has no Ray that ")
+    assert ray.last_words.endswith("set engine.image to one with vllm-omni, Ray and bash")
+
+
+@pytest.mark.parametrize("missing", ["ray", "engine"])
+def test_an_image_without_a_program_says_which(ray: FakeRay, missing: str) -> None:
+    (ray.folder / missing).unlink()
+    assert ray.run(wait_seconds=600, env={"PATH": f"{ray.folder}:/usr/bin:/bin"}).returncode == 1
+    assert ray.last_words.startswith(
+        f"ServerFailing: the engine image cannot run `{missing}` (No such file or directory); set engine.image to one with vllm-omni"
+    )
+
+
+def test_a_proxy_of_the_engine_is_not_asked(ray: FakeRay, tmp_path: Path) -> None:
+    """It would get Ray's token, and its 403 would be taken for the dashboard's."""
+    folder = tmp_path / "proxy"
+    folder.mkdir()
+    proxy = FakeRay(folder)
+    proxy.nodes = [(403, b"no")]
+    address = f"http://127.0.0.1:{proxy.dashboard.server_address[1]}"
+    done = ray.run(env={"HTTP_PROXY": address, "http_proxy": address, "RAY_AUTH_TOKEN": "s3cret"})
+    proxy.close()
+    assert proxy.paths == []
+    assert done.returncode == 7, ray.last_words
+    assert set(ray.headers) == {"Bearer s3cret"}
+
+
 @pytest.mark.parametrize("code", [401, 403])
 def test_a_refused_token_is_final(ray: FakeRay, code: int) -> None:
     ray.version = [(code, b"Unauthorized: Missing authentication token")]

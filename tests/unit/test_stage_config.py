@@ -7,19 +7,23 @@ from typing import Any
 import pytest
 import yaml
 
-from omni_operator.api.spec import Connector, ModelSpec
+from omni_operator.api.spec import Backend, Connector, ModelSpec
 from omni_operator.children import stage_config
 from omni_operator.children.revision import Revision
 from omni_operator.engine.pipeline import UnknownPipelineError, catalog, pipeline_for
-from omni_operator.engine.release import UnsupportedReleaseError, release_for, releases
-from tests.unit.make import ONE_NODE, OWNER, RDMA_NODES, TWO_NODES, inventory, node, revision, spec
+from omni_operator.engine.records import UnsupportedReleaseError, exact_release, nearest_release, release_of, releases
+from omni_operator.engine.release import ConfigFormat
+from tests.unit.make import OWNER, RDMA_NODES, TWO_NODES, inventory, node, revision, spec
 
-ALL = [(name, line) for name, pipeline in catalog().items() for line in pipeline.releases]
+ALL = [(name, line) for name, entry in catalog().items() for line in entry.releases]
 every = pytest.mark.parametrize(("name", "line"), ALL, ids=[f"{name}-{line}" for name, line in ALL])
+ROOM = inventory(node("a", 16))
+STAGE_ARGS = {release.line for release in releases() if release.config_format is ConfigFormat.STAGE_ARGS}
+WIRING = {"devices", "num_replicas", "input_connectors", "output_connectors"}
 
 
 def a_revision(name: str, line: str, **parts: Any) -> Revision:
-    return revision(spec(model={"name": "m", "pipeline": name}, engine={"version": f"{line}.0"}, **parts), ONE_NODE)
+    return revision(spec(model={"name": "m", "pipeline": name}, engine={"version": f"{line}.0"}, **parts), ROOM)
 
 
 def document(made: Revision) -> dict[str, Any]:
@@ -27,62 +31,90 @@ def document(made: Revision) -> dict[str, Any]:
     return found
 
 
+def stages(made: dict[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = made.get("stage_args") or made["stages"]
+    return found
+
+
+def connectors(made: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = made.get("runtime", made).get("connectors", {})
+    return found
+
+
 @every
 def test_upstream_survives(name: str, line: str) -> None:
     """Every key of the wheel's own file is there with its value."""
     shipped = catalog()[name].releases[line]
-    for ours, theirs in zip(document(a_revision(name, line))["stage_args"], shipped.stage_args, strict=True):
-        for key, value in theirs.items():
+    made = document(a_revision(name, line))
+    theirs = shipped.stage_args if shipped.deploy is None else shipped.deploy.stages
+    for mine, theirs_one in zip(stages(made), theirs, strict=True):
+        for key, value in theirs_one.items():
             if key == "runtime":
-                assert ours["runtime"] == {**value, "devices": "0"}
+                assert {**mine["runtime"], "devices": ""} == {**value, "devices": ""}
             else:
-                assert ours[key] == value
-        assert ours.keys() - theirs.keys() <= {"runtime", "input_connectors", "output_connectors"}
+                assert mine[key] == value
+        assert mine.keys() - theirs_one.keys() <= {"runtime", *WIRING}
+    if shipped.deploy is not None:
+        assert made.items() >= shipped.deploy.settings.items()
+        assert made["pipeline"] == shipped.topology
 
 
 @every
-def test_every_edge_has_a_connector_of_its_own_between_stages_that_exist(name: str, line: str) -> None:
-    made = document(a_revision(name, line))
-    runtime, stages = made["runtime"], {stage["stage_id"]: stage for stage in made["stage_args"]}
-    used = set()
-    for edge in runtime["edges"]:
-        producer, consumer = stages[edge["from"]], stages[edge["to"]]
-        connector = producer["output_connectors"][f"to_stage_{edge['to']}"]
-        assert consumer["input_connectors"][f"from_stage_{edge['from']}"] == connector
-        used.add(connector)
-    assert used == runtime["connectors"].keys()
-    assert len(used) == len(runtime["edges"]) == sum(len(s.get("output_connectors", ())) for s in stages.values())
-    consumers = {edge["to"] for edge in runtime["edges"]}
-    assert consumers == {i for i, stage in stages.items() if stage.get("engine_input_source")}
+def test_every_carried_edge_has_a_connector_of_its_own(name: str, line: str) -> None:
+    revision_made = a_revision(name, line)
+    made = document(revision_made)
+    by_id = {stage["stage_id"]: stage for stage in stages(made)}
+    used = []
+    for edge in revision_made.plan.edges:
+        sent = by_id[edge.producer].get("output_connectors", {}).get(f"to_stage_{edge.consumer}")
+        assert by_id[edge.consumer].get("input_connectors", {}).get(f"from_stage_{edge.producer}") == sent
+        assert (sent is None) == (edge.connector is None)
+        used += [sent] if sent else []
+    assert sorted(used) == sorted(connectors(made))
+    assert len(used) == len(set(used)) == sum(len(s.get("output_connectors", ())) for s in by_id.values())
+    known = {record.class_name: record.keys for record in release_of(line).connectors.values()}
+    for connector in connectors(made).values():
+        assert connector["name"] in known
 
 
 @every
 def test_connector_extras_of_the_model_survive(name: str, line: str) -> None:
-    shipped = catalog()[name].releases[line].connector_extra
-    for connector in document(a_revision(name, line))["runtime"]["connectors"].values():
-        assert connector["extra"].items() >= shipped.items()
+    made = document(a_revision(name, line))
+    for edge in catalog()[name].releases[line].edges:
+        if (found := connectors(made).get(f"edge_{edge.producer}_{edge.consumer}")) is not None:
+            assert found["extra"].items() >= edge.extra.items()
 
 
 @every
-def test_the_accelerators_are_those_of_the_stages(name: str, line: str) -> None:
+def test_devices_are_those_of_the_pod(name: str, line: str) -> None:
     made = a_revision(name, line)
-    assert made.plan.accelerators == len(catalog()[name].releases[line].stage_args)
+    shipped = catalog()[name].releases[line]
+    if made.plan.backend is Backend.RAY:  # an actor has one accelerator, whatever the stage is
+        assert {stage["runtime"]["devices"] for stage in stages(document(made))} == {"0"}
+        assert made.plan.accelerators == len(shipped.stages)
+        return
+    assert made.plan.backend is Backend.LOCAL
+    seen = {d for s in stages(document(made)) for d in (s.get("runtime") or s)["devices"].split(",")}
+    assert sorted(map(int, seen)) == list(range(made.plan.accelerators))
+    assert made.plan.accelerators == len({d for stage in shipped.stages for d in stage.devices})
 
 
 def test_one_catalog_entry_is_not_changed_by_rendering() -> None:
     made = a_revision("qwen2_5_omni", "0.16", stages=[{"name": "thinker", "engineArgs": {"max_model_len": 1}}])
     before = catalog()["qwen2_5_omni"].model_dump_json()
-    stages = document(made)["stage_args"]
-    assert stages[0]["engine_args"]["max_model_len"] == 1
-    assert stages[0]["engine_args"]["model_stage"] == "thinker"
-    assert "max_model_len" not in stages[1]["engine_args"]
+    rendered = document(made)["stage_args"]
+    assert rendered[0]["engine_args"]["max_model_len"] == 1
+    assert rendered[0]["engine_args"]["model_stage"] == "thinker"
+    assert "max_model_len" not in rendered[1]["engine_args"]
     assert catalog()["qwen2_5_omni"].model_dump_json() == before
 
 
-@pytest.mark.parametrize("line", ["0.14", "0.16"])
-def test_async_chunk_is_written_where_the_release_knows_it(line: str) -> None:
-    made = document(a_revision("qwen3_tts", line))
-    assert made.get("async_chunk") == (True if line == "0.16" else None)
+@pytest.mark.parametrize(
+    ("name", "line", "written"),
+    [("bagel", "0.14", None), ("bagel", "0.16", False), ("qwen3_tts", "0.16", True), ("qwen3_omni_moe", "0.30", True)],
+)
+def test_async_chunk_is_written_where_the_release_knows_it(name: str, line: str, written: bool | None) -> None:
+    assert document(a_revision(name, line)).get("async_chunk") == written
 
 
 def test_shared_memory_has_its_threshold() -> None:
@@ -124,25 +156,28 @@ def test_a_model_tells_its_pipeline(name: str, pipeline: str) -> None:
     assert pipeline_for(ModelSpec(name=name), line="0.16").name == pipeline
 
 
-def test_models_belong_to_one_pipeline_each() -> None:
-    tails = [model.rsplit("/", 1)[-1].lower() for pipeline in catalog().values() for model in pipeline.models]
-    assert len(tails) == len(set(tails))
-
-
 def test_an_unknown_model_is_not_guessed() -> None:
-    with pytest.raises(UnknownPipelineError, match=r"set model\.pipeline to one of bagel"):
+    with pytest.raises(UnknownPipelineError, match=r"set model\.pipeline to one of .*qwen2_5_omni"):
         pipeline_for(ModelSpec(name="acme/Qwen2.5-Omni-7B-tuned"), line="0.16")
 
 
 @pytest.mark.parametrize(("version", "line"), [("0.14.0", "0.14"), ("0.16.0rc1", "0.16"), ("0.16.1.post1", "0.16")])
 def test_a_version_belongs_to_its_line(version: str, line: str) -> None:
-    assert release_for(version).line == line
+    assert nearest_release(version).line == line
 
 
-@pytest.mark.parametrize("version", ["0.15.0", "0.1.0", "0.160.0", "1.16.0"])
-def test_unknown_versions_are_refused_with_those_that_are_known(version: str) -> None:
+@pytest.mark.parametrize(
+    ("version", "line"), [("0.15.0", "0.14"), ("0.17.3", "0.16"), ("0.31.0", "0.30"), ("0.160.0", "0.30")]
+)
+def test_an_unknown_line_is_run_by_the_one_before_it(version: str, line: str) -> None:
+    assert exact_release(version) is None
+    assert nearest_release(version).line == line
+
+
+@pytest.mark.parametrize("version", ["0.1.0", "0.13.9", "1.16.0"])
+def test_versions_that_no_record_can_stand_for_are_refused(version: str) -> None:
     with pytest.raises(UnsupportedReleaseError, match=rf"engine\.version {version}.*0\.14, 0\.16"):
-        release_for(version)
+        nearest_release(version)
 
 
 def test_every_release_can_share_memory() -> None:

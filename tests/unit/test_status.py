@@ -62,7 +62,7 @@ def test_an_unchanged_cluster_gives_an_unchanged_status(scene: Scene) -> None:
         scene.later(30)
         assert scene.look() == []
         assert scene.status == once
-        if "revision" in scene.status and scene.status["replicas"]:
+        if "revision" in scene.status and scene.decide().replicas:
             scene.bring_up_ray()
 
 
@@ -207,10 +207,27 @@ def test_some_replicas_serve() -> None:
     assert scene.status["replicasSummary"] == "1/2"
 
 
+def test_replicas_are_those_that_exist() -> None:
+    """An autoscaler takes them for the current number; the wanted one it knows from the spec."""
+    scene = scene_of(inventory(node("a", 9)), replicas=2)
+    scene.look()
+    assert scene.status["replicas"] == 0
+    scene.bring_up(2, workers=1)
+    assert scene.status["replicas"] == 2
+    scene.edit(replicas=3)
+    scene.look()
+    assert (scene.status["replicas"], scene.status["replicasSummary"]) == (2, "2/3")
+    scene.edit(replicas=1)
+    scene.look()
+    assert (scene.status["replicas"], scene.status["replicasSummary"]) == (2, "1/1")
+    scene.tear_down()
+    scene.look()
+    assert (scene.status["replicas"], scene.status["replicasSummary"]) == (0, "0/1")
+
+
 def test_the_plan_and_where_its_pods_are() -> None:
     scene = scene_of()
     scene.bring_up()
-    scene.pod(Component.STORE, node="b")
     scene.pod(Component.WORKER, 7, node="gone", phase="Failed", ready=False)
     scene.look()
     pods = {pod["name"]: pod for pod in scene.status["plan"]["pods"]}
@@ -218,7 +235,7 @@ def test_the_plan_and_where_its_pods_are() -> None:
         "name": "stages", "role": "workers", "count": 3, "accelerators": 1, "nodes": ["a"],
         "stages": ["thinker", "talker", "code2wav"],
     }  # fmt: skip
-    assert pods["store"]["nodes"] == ["b"]
+    assert pods["store"]["nodes"] == ["a"]
     (first, _) = scene.status["plan"]["edges"]
     assert (first["from"], first["to"], first["protocol"]) == ("thinker", "talker", "tcp")
     assert "NoSharedMemory" in {rejected["code"] for rejected in first["rejected"]}

@@ -1,16 +1,22 @@
-"""Command lines and environment of the engine's containers."""
+"""Command lines and environment of the engine's containers, for every backend and release."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from typing import Any
 
+from omni_operator.api.spec import Backend, Connector, Protocol
 from omni_operator.children import names
-from omni_operator.children.names import CONFIG_DIR, LAUNCHER_FILE, STAGES_FILE, Owner
+from omni_operator.children.names import CONFIG_DIR, LAUNCHER_FILE, STAGES_FILE, SUPERVISOR_FILE, Owner
 from omni_operator.children.revision import Revision
-from omni_operator.engine.release import release_for
+from omni_operator.engine.records import release_of
 from omni_operator.planning.model import PodSecurity
+from omni_operator.planning.ports import EPOCH_PORT, MASTER_PORT
 
 DASHBOARD_PORT = 8265
+_MARGIN_SECONDS = 60
+_RAY_START = ["bash", "-c", 'exec bash -c "$KUBERAY_GEN_RAY_START_CMD"']
 
 
 def cluster_name(owner: Owner, revision: Revision, replica: int) -> str:
@@ -24,40 +30,124 @@ def ray_address(owner: Owner, revision: Revision, replica: int) -> str:
     return f"{host}:{revision.spec.ray.port}"
 
 
-def injected(address: str) -> list[str]:
-    """What the operator adds to `vllm serve` so that stages run on Ray."""
-    return ["--worker-backend", "ray", "--ray-address", address]
+def injected(owner: Owner, revision: Revision, replica: int) -> list[list[str]]:
+    """What the operator adds to the engine's command lines so that the stages run where they are planned, for status.
+
+    --worker-backend and --ray-address are given only to releases that act on them (0.14, 0.16).
+    """
+    plan = revision.plan
+    if plan.backend is Backend.RAY:
+        return [_ray_flags(owner, revision, replica)]
+    if plan.backend is Backend.LOCAL:
+        return []
+    others = [stage for stage in plan.stages if stage.id != 0]
+    return [_head_flags(), *(_stage_flags(stage.id) for stage in others)]
+
+
+def _ray_flags(owner: Owner, revision: Revision, replica: int) -> list[str]:
+    return ["--worker-backend", "ray", "--ray-address", ray_address(owner, revision, replica)]
+
+
+def _head_flags() -> list[str]:
+    """Stage 0 runs in the head's process; the head binds the address it is given and hands it on, so it is its pod's."""
+    return ["--stage-id", "0", "-oma", "$(POD_IP)", "-omp", str(MASTER_PORT)]
+
+
+def _stage_flags(stage: int) -> list[str]:
+    """`{head}` is the head's pod address, which the supervisor looks up."""
+    return ["--stage-id", str(stage), "--headless", "-oma", "{head}", "-omp", str(MASTER_PORT)]
 
 
 def engine_command(owner: Owner, revision: Revision, replica: int) -> list[str]:
-    """The `vllm serve` of a release with Ray (entrypoints/cli/serve.py of 0.14 and 0.16)."""
-    spec, release = revision.spec, release_for(revision.plan.version)
-    out = ["vllm", "serve", spec.model.name, "--omni", "--host", "0.0.0.0", "--port", str(spec.serving.port)]  # noqa: S104  a pod's port
+    """The server (entrypoints/cli/serve.py of each release)."""
+    spec, plan = revision.spec, revision.plan
+    out = [
+        *release_of(plan.line).serve,
+        spec.model.name,
+        "--omni",
+        "--host",
+        "0.0.0.0",  # noqa: S104  a pod's port
+        "--port",
+        str(spec.serving.port),
+    ]
     if spec.model.served_name:
         out += ["--served-model-name", spec.model.served_name]
-    out += [release.config_flag, f"{CONFIG_DIR}/{STAGES_FILE}"]
-    out += injected(ray_address(owner, revision, replica))
-    if release.init_timeout_flag:
-        timeout = str(spec.serving.probes.init_timeout_seconds)
-        out += ["--init-timeout", timeout, "--stage-init-timeout", timeout]
-    return [*out, *spec.engine.extra_args]
+    out += _configuration(revision)
+    if plan.backend is Backend.RAY:
+        out += _ray_flags(owner, revision, replica)
+    elif plan.backend is Backend.HEADLESS:
+        out += _head_flags()
+    return [*out, *_timeouts(revision), *spec.engine.extra_args]
+
+
+def stage_command(revision: Revision, stage: int) -> list[str]:
+    """A headless stage: the same model, configuration and build as the head, which plans for every stage."""
+    release = release_of(revision.plan.line)
+    out = [*release.serve, revision.spec.model.name, "--omni", *_configuration(revision)]
+    return [*out, *_stage_flags(stage), *_timeouts(revision), *revision.spec.engine.extra_args]
+
+
+def _configuration(revision: Revision) -> list[str]:
+    return [release_of(revision.plan.line).config_flag, f"{CONFIG_DIR}/{STAGES_FILE}"]
+
+
+def startup_seconds(revision: Revision) -> int:
+    """Budget of the startup probe: what the launcher may wait, what the engine may take, and a margin."""
+    probes = revision.spec.serving.probes
+    waits = probes.ray_wait_seconds if revision.plan.backend is Backend.RAY else 0
+    return waits + probes.init_timeout_seconds + _MARGIN_SECONDS
+
+
+def _timeouts(revision: Revision) -> list[str]:
+    """A release that serves without the stages that were not ready in time must never get that far (docs/adr/0007)."""
+    each = revision.spec.serving.probes.init_timeout_seconds
+    every = each
+    if not release_of(revision.plan.line).exits_on_init_timeout:
+        every = startup_seconds(revision) + _MARGIN_SECONDS
+    return ["--init-timeout", str(every), "--stage-init-timeout", str(each)]
 
 
 def serving_command(owner: Owner, revision: Revision, replica: int) -> list[str]:
-    """The server's container: the launcher joins Ray, then becomes the engine."""
+    """The server's container."""
     plan, spec = revision.plan, revision.spec
+    server = engine_command(owner, revision, replica)
+    if plan.backend is Backend.LOCAL:
+        return server
+    if plan.backend is Backend.HEADLESS:
+        beside = [stage.id for stage in plan.stages if stage.pod == "serving" and stage.id != 0]
+        return _supervised(
+            [server, *(stage_command(revision, stage) for stage in beside)], "--head=$(POD_IP)", "--announce"
+        )
     host = names.head_address(owner, cluster_name(owner, revision, replica))
-    return [
+    return [  # the launcher joins Ray, then becomes the engine
         "python3",
         f"{CONFIG_DIR}/{LAUNCHER_FILE}",
         f"--ray-address={ray_address(owner, revision, replica)}",
         f"--dashboard=http://{host}:{DASHBOARD_PORT}",
         f"--accelerators={plan.accelerators}",
         f"--wait-seconds={spec.serving.probes.ray_wait_seconds}",
-        f"--object-store-bytes={plan.serving_sizes.object_store_bytes}",
+        f"--object-store-bytes={plan.serving.sizes.object_store_bytes}",
+        *([] if plan.cluster_ref else [f"--expected-ray={spec.ray.version or f'>={plan.ray_version}'}"]),
         "--",
-        *engine_command(owner, revision, replica),
+        *server,
     ]
+
+
+def worker_command(owner: Owner, revision: Revision, replica: int, stages: Sequence[int]) -> list[str]:
+    """A worker's container on backend Headless: KubeRay's own `ray start`, and the stages beside it."""
+    head = f"{names.head_service(owner, revision.name, replica)}.{owner.namespace}.svc"
+    commands = [_RAY_START, *(stage_command(revision, stage) for stage in stages)]
+    return _supervised(commands, f"--head={head}", "--follow")
+
+
+def ray_head_command() -> list[str]:
+    """The Ray head's container on backend Headless: the annotation that frees workers' commands frees the head's too."""
+    return _RAY_START
+
+
+def _supervised(commands: Sequence[Sequence[str]], *options: str) -> list[str]:
+    runs = [f"--run={json.dumps(list(command))}" for command in commands]
+    return ["python3", f"{CONFIG_DIR}/{SUPERVISOR_FILE}", *options, f"--port={EPOCH_PORT}", *runs]
 
 
 def environment(owner: Owner, revision: Revision, *, replica: int, server: bool) -> list[dict[str, Any]]:
@@ -70,16 +160,20 @@ def environment(owner: Owner, revision: Revision, *, replica: int, server: bool)
     out: list[dict[str, Any]] = [
         {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
         {"name": "VLLM_HOST_IP", "value": "$(POD_IP)"},
-        {"name": "RAY_USAGE_STATS_ENABLED", "value": "0"},
-        # A cold image on a busy node takes longer than Ray's 30 s to bring its raylet up.
-        {"name": "RAY_raylet_start_wait_time_s", "value": "300"},
     ]
+    if plan.has_ray:
+        out += [
+            {"name": "RAY_USAGE_STATS_ENABLED", "value": "0"},
+            # A cold image on a busy node takes longer than Ray's 30 s to bring its raylet up.
+            {"name": "RAY_raylet_start_wait_time_s", "value": "300"},
+        ]
+    out += _ucx(revision)
     if plan.pod_security is PodSecurity.RESTRICTED:
         out.append({"name": "HOME", "value": "/tmp"})  # noqa: S108  the user of a restricted pod has no home
     if spec.model.token_secret:
         secret = spec.model.token_secret
         out.append({"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": {"name": secret.name, "key": secret.key}}})
-    if server and plan.token_auth:
+    if server and plan.token_auth and plan.backend is Backend.RAY:
         secret_name = token_secret(cluster_name(owner, revision, replica))
         out += [
             {"name": "RAY_AUTH_MODE", "value": "token"},
@@ -92,6 +186,20 @@ def environment(owner: Owner, revision: Revision, *, replica: int, server: bool)
     # In place, since $(NAME) sees only variables that come before it.
     out = [mine.pop(variable["name"], variable) for variable in out]
     return [*out, *mine.values()]
+
+
+def _ucx(revision: Revision) -> list[dict[str, Any]]:
+    """What Nixl's UCX may use: without RDMA transports in the list it never tries one, without tcp it cannot fall back silently."""
+    protocols = {edge.protocol for edge in revision.plan.edges if edge.connector is Connector.NIXL}
+    if not protocols:
+        return []
+    if Protocol.RDMA not in protocols:
+        return [{"name": "UCX_TLS", "value": "tcp,self,sm"}]
+    out = [{"name": "UCX_TLS", "value": "rc,ud,self,sm"}]
+    if devices := revision.spec.transport.rdma_device:
+        named = [device if ":" in device else f"{device}:1" for device in devices.split(",")]  # UCX names a port
+        out.append({"name": "UCX_NET_DEVICES", "value": ",".join(named)})
+    return out
 
 
 def token_secret(cluster: str) -> str:

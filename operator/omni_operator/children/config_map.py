@@ -1,4 +1,4 @@
-"""The revision's ConfigMap: its spec, its plan, the stage configuration, and the launcher. Immutable, and without secrets."""
+"""The revision's ConfigMap: its spec, its plan, the stage configuration, and what starts it. Immutable, and without secrets."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from importlib import resources
 from typing import Any
 
 from omni_operator import __version__
+from omni_operator.api.spec import Backend
 from omni_operator.children import names, stage_config
 from omni_operator.children.names import Component, Owner
 from omni_operator.children.revision import Revision, spec_json
@@ -14,7 +15,14 @@ from omni_operator.children.revision import Revision, spec_json
 
 def build(owner: Owner, revision: Revision) -> dict[str, Any]:
     """The ConfigMap."""
-    launcher = resources.files("omni_operator.children").joinpath("scripts", names.LAUNCHER_FILE).read_text()
+    scripts = {Backend.RAY: names.LAUNCHER_FILE, Backend.HEADLESS: names.SUPERVISOR_FILE}
+    data = {
+        names.SPEC_FILE: json.dumps(spec_json(revision.spec), indent=1, sort_keys=True),
+        names.PLAN_FILE: json.dumps(revision.plan.model_dump(mode="json"), indent=1, sort_keys=True),
+        names.STAGES_FILE: stage_config.render(owner, revision),
+    }
+    if (script := scripts.get(revision.plan.backend)) is not None:
+        data[script] = resources.files("omni_operator.children").joinpath("scripts", script).read_text()
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -26,10 +34,5 @@ def build(owner: Owner, revision: Revision) -> dict[str, Any]:
             annotations={names.SPEC_DIGEST: revision.spec_digest, names.RENDERED_BY: __version__},
         ),
         "immutable": True,
-        "data": {
-            names.SPEC_FILE: json.dumps(spec_json(revision.spec), indent=1, sort_keys=True),
-            names.PLAN_FILE: json.dumps(revision.plan.model_dump(mode="json"), indent=1, sort_keys=True),
-            names.STAGES_FILE: stage_config.render(owner, revision),
-            names.LAUNCHER_FILE: launcher,
-        },
+        "data": data,
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from omni_operator.api.spec import Strategy
+from omni_operator.api.spec import Backend, Strategy
 from omni_operator.api.status import EdgeStatus, PlanStatus, PodPlan, RejectedChoice
 from omni_operator.children import command
 from omni_operator.children.names import Component, Owner
@@ -15,7 +15,17 @@ from omni_operator.planning.model import EdgePlan, Plan
 def summary(plan: Plan) -> str:
     """The plan in a sentence."""
     devices = plan.accelerator_resource or "CPU"
-    if plan.cluster_ref:
+    if plan.backend is Backend.LOCAL:
+        where = f"one pod with {plan.accelerators} x {devices} runs the server and every stage"
+    elif plan.backend is Backend.HEADLESS:
+        count = sum(group.pods for group in plan.groups)
+        pods = "1 worker pod" if count == 1 else f"{count} worker pods"
+        first = ", ".join(plan.serving.stages)
+        where = (
+            f"{first} in the serving pod with {plan.serving.accelerators} x {devices}, {pods} with "
+            f"{plan.accelerators - plan.serving.accelerators} x {devices} for the other stages"
+        )
+    elif plan.cluster_ref:
         where = f"{plan.accelerators} stages as Ray actors in RayCluster {plan.cluster_ref}"
     elif plan.strategy is Strategy.ONE_NODE:
         where = f"one worker pod with {plan.accelerators} x {devices}, the server on its node"
@@ -38,7 +48,7 @@ def describe(owner: Owner, revision: Revision, *, nodes: Mapping[str, Sequence[s
         pipeline=plan.pipeline,
         strategy=plan.strategy.value,
         summary=summary(plan),
-        injected=[" ".join(command.injected(command.ray_address(owner, revision, 0)))],
+        injected=[" ".join(flags) for flags in command.injected(owner, revision, 0)],
         pods=_pods(plan, nodes),
         edges=[_edge(edge) for edge in plan.edges],
         notes=list(plan.notes),
@@ -65,7 +75,7 @@ def _pods(plan: Plan, nodes: Mapping[str, Sequence[str]]) -> list[PodPlan]:
         return PodPlan(name=role, role=role, nodes=list(nodes.get(component, ())))
 
     out = []
-    if not plan.cluster_ref:
+    if plan.has_ray and not plan.cluster_ref:
         out.append(pod(Component.HEAD, "head"))
         out += [
             PodPlan(
@@ -78,7 +88,11 @@ def _pods(plan: Plan, nodes: Mapping[str, Sequence[str]]) -> list[PodPlan]:
             )
             for group in plan.groups
         ]
-    out.append(pod(Component.SERVING, "serving"))
+    serving = pod(Component.SERVING, "serving")
+    if plan.serving.stages:
+        update = {"stages": list(plan.serving.stages), "accelerators": plan.serving.accelerators}
+        serving = serving.model_copy(update=update)
+    out.append(serving)
     if plan.store:
         out.append(pod(Component.STORE, "store"))
     return out

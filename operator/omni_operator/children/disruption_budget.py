@@ -1,4 +1,4 @@
-"""The PodDisruptionBudget of a revision: a drain takes its pods one at a time, not all at once.
+"""The PodDisruptionBudget of a revision: drains take as many pods as one replica has, not all at once.
 
 A count, not a percentage: the pods have two kinds of controllers, and the API supports only minAvailable numbers then.
 """
@@ -13,22 +13,29 @@ from omni_operator.children.revision import Revision
 
 
 def build(owner: Owner, revision: Revision, replicas: int) -> dict[str, Any]:
-    """The PodDisruptionBudget."""
+    """The PodDisruptionBudget.
+
+    A replica goes as a whole: with one pod gone it serves nobody, but its other pods are healthy to the API, and a budget that
+    held them would hold the drain for ever, since on one node the server cannot go elsewhere before its worker does. A single
+    replica is therefore not held at all, and neither is the store, which has no second.
+    """
     plan = revision.plan
-    ray_pods = 0 if plan.cluster_ref else 1 + sum(group.pods for group in plan.groups)
-    pods = replicas * (1 + ray_pods) + (1 if plan.store else 0)
+    ray_pods = 0 if plan.cluster_ref or not plan.has_ray else 1 + sum(group.pods for group in plan.groups)
     return {
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
         "metadata": names.metadata(owner, names.base(owner, revision.name), Component.POLICY, revision=revision.name),
         "spec": {
-            "minAvailable": pods - 1,
-            # A pipeline with a broken pod serves nobody, so it must not hold up a drain.
+            "minAvailable": (replicas - 1) * (1 + ray_pods),
             "unhealthyPodEvictionPolicy": "AlwaysAllow",
             "selector": {
                 "matchLabels": names.selector(owner, None, revision=revision.name),
                 "matchExpressions": [
-                    {"key": names.COMPONENT, "operator": "NotIn", "values": [Component.SWEEPER.value]}
+                    {
+                        "key": names.COMPONENT,
+                        "operator": "NotIn",
+                        "values": [Component.STORE.value, Component.SWEEPER.value],
+                    }
                 ],
             },
         },

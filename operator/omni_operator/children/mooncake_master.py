@@ -10,8 +10,9 @@ from typing import Any
 from omni_operator.children import names, pod
 from omni_operator.children.names import Component, Owner
 from omni_operator.children.revision import Revision
+from omni_operator.topology.quantity import binary
 
-_MEMORY = 256 << 20
+_MEMORY = 512 << 20  # keys and leases; payloads are in the clients' segments
 
 
 def build(owner: Owner, revision: Revision) -> list[dict[str, Any]]:
@@ -34,6 +35,7 @@ def build(owner: Owner, revision: Revision) -> list[dict[str, Any]]:
     master["ports"] = [{"name": key, "containerPort": port, "protocol": "TCP"} for key, port in ports.items()]
     master["readinessProbe"] = {"tcpSocket": {"port": "rpc"}, "periodSeconds": 2}
     master["resources"] = pod.resources(None, cpu="50m", memory_bytes=_MEMORY, devices={})
+    master["resources"]["limits"] = {"memory": binary(_MEMORY)}  # for namespaces whose quota demands one
     metadata = names.metadata(owner, name, Component.STORE, revision=revision.name)
     deployment = {
         "apiVersion": "apps/v1",

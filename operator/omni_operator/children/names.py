@@ -21,6 +21,7 @@ FINALIZER = f"{GROUP}/node-memory"
 CONFIG_DIR = "/etc/omni"
 STAGES_FILE = "stages.yaml"
 LAUNCHER_FILE = "serve_ray.py"
+SUPERVISOR_FILE = "run_stages.py"
 PLAN_FILE = "plan.json"
 SPEC_FILE = "spec.json"
 NODE_SHM_PARENT = "/dev/shm/omni-operator"  # noqa: S108  the node's own shared memory; every folder below belongs to one revision
@@ -73,6 +74,11 @@ def ray_cluster(owner: Owner, revision: str, replica: int) -> str:
 def serving(owner: Owner, revision: str, replica: int) -> str:
     """Serving Deployment of one replica."""
     return f"{base(owner, revision)}-{replica}-serve"
+
+
+def head_service(owner: Owner, revision: str, replica: int) -> str:
+    """Headless Service of a replica's serving pod, where headless stages find the head."""
+    return f"{base(owner, revision)}-{replica}-head"
 
 
 def store(owner: Owner, revision: str) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from omni_operator.api.serving_spec import ContainerResources
-from omni_operator.api.spec import AcceleratorType, EngineSpec, Strategy
+from omni_operator.api.spec import AcceleratorType, Backend, EngineSpec, Strategy
 from omni_operator.children import names
 from omni_operator.children.names import CONFIG_DIR, NODE_SHM_PARENT, Component, Owner
 from omni_operator.children.revision import Revision
@@ -22,6 +22,60 @@ _PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
 def engine_image(engine: EngineSpec) -> str:
     """The image of every engine container."""
     return engine.image or f"docker.io/vllm/vllm-omni:v{engine.version}"
+
+
+def stage_resources(revision: Revision, stages: Sequence[str]) -> list[ContainerResources]:
+    """What the user asks for stages that are in one pod; a stage without a wish is left out."""
+    return [o.resources for o in revision.spec.stages if o.name in stages and o.resources is not None]
+
+
+def together(first: ContainerResources | None, *others: ContainerResources) -> ContainerResources | None:
+    """The sum of what a server and the stages beside it ask for."""
+    return folded([*([first] if first else []), *others], together=True)
+
+
+def folded(
+    wanted: Sequence[ContainerResources], *, together: bool, stages: int | None = None
+) -> ContainerResources | None:
+    """What several stages ask of one pod.
+
+    Together in it: the sum. One of them at a time (Ray may place any stage in any pod): each pod needs the largest. A limit holds
+    only when every stage has one, since it would bind those that have none; and it is never below the requests.
+
+    Args:
+        wanted: What the stages ask for that ask at all.
+        together: Whether they are in the pod at one time.
+        stages: All stages of the pod, also those that ask for nothing.
+    """
+    if not wanted:
+        return None
+
+    def fold(maps: Sequence[Mapping[str, str | int]]) -> dict[str, str | int]:
+        out: dict[str, str | int] = {}
+        for values in maps:
+            for key, value in values.items():
+                if key not in out:
+                    out[key] = value
+                elif together:
+                    out[key] = _plain(parse(out[key]) + parse(value))
+                elif parse(value) > parse(out[key]):
+                    out[key] = value
+        return out
+
+    requests = fold([r.requests for r in wanted])
+    limits = fold([r.limits for r in wanted])
+    everywhere = len(wanted) if stages is None else stages
+    for key in list(limits):
+        if "/" not in key and sum(key in r.limits for r in wanted) < everywhere:
+            del limits[key]
+        elif key in requests and parse(requests[key]) > parse(limits[key]):
+            limits[key] = requests[key]
+    return ContainerResources(requests=requests, limits=limits)
+
+
+def _plain(number: Any) -> str:
+    whole = number.to_integral_value()
+    return str(whole) if whole == number else f"{(number * 1000).to_integral_value()}m"
 
 
 def resources(
@@ -51,6 +105,8 @@ def resources(
         for key, limit in limits.items():
             if key in requests and key not in user.requests and parse(limit) < parse(requests[key]):
                 requests[key] = limit  # our default must not make the user's limit an invalid pod
+    for key in {key for key in (*requests, *limits) if "/" in key}:  # the API wants both, and equal
+        limits[key] = requests[key] = max(requests.get(key, "0"), limits.get(key, "0"), key=parse)
     for device, count in devices.items():
         if count:
             requests[device] = limits[device] = str(count)
@@ -82,6 +138,8 @@ def container(
         "name": name,
         "image": engine_image(revision.spec.engine),
         "imagePullPolicy": revision.spec.engine.image_pull_policy.value,
+        # Without words of its own a container that ends with an error has those of its log.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         "env": env,
         "securityContext": container_security(revision, rdma=rdma),
         "volumeMounts": mounts,
@@ -126,9 +184,15 @@ def pod_spec(
     pod_volumes: list[dict[str, Any]],
     grace_seconds: int,
     devices: bool = False,
+    stages: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """A pod's spec: placement from the user, constraints from the plan."""
+    """A pod's spec: placement from the user, constraints from the plan; `stages` are those whose own placement counts."""
     placement = revision.spec.placement
+    own = [override for override in revision.spec.stages if override.name in stages]
+    selector = dict(placement.node_selector)
+    for override in own:
+        selector |= override.node_selector or {}
+    tolerations = [*placement.tolerations, *(t for override in own for t in override.tolerations or ())]
     out: dict[str, Any] = {
         "containers": containers,
         "automountServiceAccountToken": False,
@@ -140,15 +204,17 @@ def pod_spec(
         out["volumes"] = pod_volumes
     if revision.spec.engine.image_pull_secrets:
         out["imagePullSecrets"] = [{"name": name} for name in revision.spec.engine.image_pull_secrets]
-    if placement.node_selector:
-        out["nodeSelector"] = dict(placement.node_selector)
-    if placement.tolerations:
-        out["tolerations"] = [
-            t.model_dump(by_alias=True, mode="json", exclude_none=True) for t in placement.tolerations
-        ]
+    if selector:
+        out["nodeSelector"] = selector
+    if tolerations:
+        out["tolerations"] = [t.model_dump(by_alias=True, mode="json", exclude_none=True) for t in tolerations]
     if affinity := _affinity(owner, revision, component=component, replica=replica):
         out["affinity"] = affinity
-    if component is Component.WORKER and revision.plan.strategy is Strategy.SPREAD:
+    if (
+        component is Component.WORKER
+        and revision.plan.strategy is Strategy.SPREAD
+        and revision.plan.backend is Backend.RAY
+    ):
         out["topologySpreadConstraints"] = [
             {
                 "maxSkew": 1,
@@ -172,18 +238,21 @@ def _affinity(owner: Owner, revision: Revision, *, component: Component, replica
     """The user's affinity with what the plan relies on added to it."""
     user: dict[str, Any] = dict(revision.spec.placement.affinity or {})
     required: list[dict[str, Any]] = []
-    one_node = revision.plan.strategy is Strategy.ONE_NODE and revision.plan.cluster_ref is None
+    plan = revision.plan
+    one_node = plan.backend is Backend.RAY and plan.strategy is Strategy.ONE_NODE and plan.cluster_ref is None
     if one_node and component is Component.SERVING:
         # The worker takes the accelerators; the server follows it.
         worker = names.selector(owner, Component.WORKER, revision=revision.name, replica=replica)
         required.append({"labelSelector": {"matchLabels": worker}, "topologyKey": HOSTNAME})
-    if revision.plan.topology_key and replica is not None:
-        # All follow the workers, which need most: a head that was placed first would choose the domain for them.
-        mine = names.selector(owner, Component.WORKER, revision=revision.name, replica=replica)
-        required.append({"labelSelector": {"matchLabels": mine}, "topologyKey": revision.plan.topology_key})
-        if revision.plan.domains is not None and component is Component.WORKER:
+    if plan.topology_key and replica is not None:
+        # All follow the pods that need most: a head that was placed first would choose the domain for them.
+        leader = Component.WORKER if plan.groups else Component.SERVING
+        mine = names.selector(owner, leader, revision=revision.name, replica=replica)
+        required.append({"labelSelector": {"matchLabels": mine}, "topologyKey": plan.topology_key})
+        holds_accelerators = component is Component.WORKER or (component is Component.SERVING and plan.serving.stages)
+        if plan.domains is not None and holds_accelerators:
             user["nodeAffinity"] = _in_domains(
-                user.get("nodeAffinity") or {}, key=revision.plan.topology_key, domains=revision.plan.domains
+                user.get("nodeAffinity") or {}, key=plan.topology_key, domains=plan.domains
             )
     if required:
         pod_affinity: dict[str, Any] = dict(user.get("podAffinity") or {})
@@ -219,10 +288,10 @@ def pod_metadata(owner: Owner, revision: Revision, component: Component, *, repl
     return out
 
 
-def accelerator_devices(revision: Revision, count: int) -> dict[str, int]:
-    """Devices a pod with `count` accelerators requests; none on CPU."""
+def accelerator_devices(revision: Revision, count: int, *, rdma: bool) -> dict[str, int]:
+    """Devices a pod with `count` accelerators requests, none on CPU; and an RDMA device where it is an end of such an edge."""
     plan = revision.plan
-    out = {plan.rdma_resource: 1} if plan.rdma_resource else {}
+    out = {plan.rdma_resource: 1} if plan.rdma_resource and rdma else {}
     if plan.accelerator is not AcceleratorType.CPU and plan.accelerator_resource and count:
         out[plan.accelerator_resource] = count
     return out

@@ -1,15 +1,14 @@
-"""The RayCluster of one replica: a head that runs no stage, and equal workers shaped by the layout."""
+"""The RayCluster of one replica: a head that runs no stage, and worker groups shaped by the layout."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from omni_operator.api.serving_spec import ContainerResources
+from omni_operator.api.spec import Backend
 from omni_operator.children import command, names, pod
 from omni_operator.children.names import Component, Owner
 from omni_operator.children.revision import Revision
 from omni_operator.planning.model import WorkerGroup
-from omni_operator.topology.quantity import parse
 
 _MIB = 1 << 20
 _HEAD_MEMORY = 1024 * _MIB
@@ -28,6 +27,8 @@ def build(owner: Owner, revision: Revision, replica: int) -> dict[str, Any]:
     }
     if plan.token_auth:
         cluster["authOptions"] = {"mode": "token"}
+    # KubeRay then leaves command and args as they are and gives `ray start` in a variable (1.6.2, common/pod.go).
+    own_command = {"ray.io/overwrite-container-cmd": "true"} if plan.backend is Backend.HEADLESS else None
     return {
         "apiVersion": "ray.io/v1",
         "kind": "RayCluster",
@@ -37,6 +38,7 @@ def build(owner: Owner, revision: Revision, replica: int) -> dict[str, Any]:
             Component.RAY,
             revision=revision.name,
             replica=replica,
+            annotations=own_command,
             extra_labels=dict(spec.placement.labels),
         ),
         "spec": cluster,
@@ -57,6 +59,8 @@ def _head(owner: Owner, revision: Revision, replica: int) -> dict[str, Any]:
             ("metrics", _METRICS),
         )
     ]
+    if revision.plan.backend is Backend.HEADLESS:
+        ray["command"] = command.ray_head_command()
     ray["resources"] = pod.resources(spec.ray.head.resources, cpu="100m", memory_bytes=_HEAD_MEMORY, devices={})
     return {
         "rayStartParams": {
@@ -89,15 +93,20 @@ def _private_shm(size: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]
 
 def _workers(owner: Owner, revision: Revision, replica: int, group: WorkerGroup) -> dict[str, Any]:
     plan, spec = revision.plan, revision.spec
-    sizes = plan.worker_sizes
-    found, mounts = pod.volumes(owner, revision, replica=replica, shm_bytes=sizes.shm_bytes, config=False)
+    sizes, headless = group.sizes, plan.backend is Backend.HEADLESS
+    found, mounts = pod.volumes(owner, revision, replica=replica, shm_bytes=sizes.shm_bytes, config=headless)
     env = command.environment(owner, revision, replica=replica, server=False)
-    ray = pod.container(owner, revision, name="ray-worker", env=env, rdma=plan.rdma_resource is not None, mounts=mounts)
+    ray = pod.container(owner, revision, name="ray-worker", env=env, rdma=group.rdma, mounts=mounts)
+    if headless:
+        mine = [stage.id for stage in plan.stages if stage.pod == group.name]
+        ray["command"] = command.worker_command(owner, revision, replica, mine)
     ray["resources"] = pod.resources(
-        _stage_resources(revision, group),
+        pod.folded(
+            pod.stage_resources(revision, group.stages), together=headless or group.pods == 1, stages=len(group.stages)
+        ),
         cpu=f"{250 * group.accelerators}m",
         memory_bytes=sizes.memory_bytes,
-        devices=pod.accelerator_devices(revision, group.accelerators),
+        devices=pod.accelerator_devices(revision, group.accelerators, rdma=group.rdma),
         extra_memory_bytes=sizes.shm_bytes + sizes.pool_bytes,
     )
     return {
@@ -123,36 +132,7 @@ def _workers(owner: Owner, revision: Revision, replica: int, group: WorkerGroup)
                 pod_volumes=found,
                 grace_seconds=60,
                 devices=True,
+                stages=group.stages if headless else (),
             ),
         },
     }
-
-
-def _stage_resources(revision: Revision, group: WorkerGroup) -> ContainerResources | None:
-    """What the stages of a pod ask for together.
-
-    One pod for all stages: the sum. A pod per stage: Ray may place any stage in any pod, so each pod needs the largest.
-    """
-    wanted = [stage.resources for stage in revision.spec.stages if stage.resources is not None]
-    if not wanted:
-        return None
-    together = group.pods == 1
-
-    def fold(maps: list[dict[str, Any]]) -> dict[str, str | int]:
-        out: dict[str, str | int] = {}
-        for values in maps:
-            for key, value in values.items():
-                if key not in out:
-                    out[key] = value
-                elif together:
-                    out[key] = _plain(parse(out[key]) + parse(value))
-                elif parse(value) > parse(out[key]):
-                    out[key] = value
-        return out
-
-    return ContainerResources(requests=fold([r.requests for r in wanted]), limits=fold([r.limits for r in wanted]))
-
-
-def _plain(number: Any) -> str:
-    whole = number.to_integral_value()
-    return str(whole) if whole == number else f"{(number * 1000).to_integral_value()}m"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from omni_operator.api.serving_spec import ServiceSpec
+from omni_operator.api.spec import Backend
 from omni_operator.children import (
     config_map,
     disruption_budget,
@@ -33,7 +34,9 @@ def children(owner: Owner, revision: Revision, *, replicas: int, service: Servic
     out += network_policy.build(owner, revision)
     out += mooncake_master.build(owner, revision)
     for replica in range(replicas):
-        if revision.plan.cluster_ref is None:
+        if revision.plan.backend is Backend.HEADLESS:
+            out.append(services.head(owner, revision, replica))
+        if revision.plan.has_ray and revision.plan.cluster_ref is None:
             out.append(ray_cluster.build(owner, revision, replica))
         out.append(serving.build(owner, revision, replica))
     out.append(disruption_budget.build(owner, revision, replicas))

@@ -1,4 +1,4 @@
-"""The public Service: its name never changes, its selector is the active revision."""
+"""The public Service, whose name never changes and whose selector is the active revision, and the head's own."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from omni_operator.api.serving_spec import ServiceSpec
 from omni_operator.children import names
 from omni_operator.children.names import Component, Owner
 from omni_operator.children.revision import Revision
+from omni_operator.planning.ports import EPOCH_PORT, MASTER_PORT
 
 
 def public(owner: Owner, revision: Revision, service: ServiceSpec) -> dict[str, Any]:
@@ -26,6 +27,30 @@ def public(owner: Owner, revision: Revision, service: ServiceSpec) -> dict[str, 
             "type": service.type.value,
             "selector": names.selector(owner, Component.SERVING, revision=revision.name),
             "ports": [{"name": "http", "port": port, "targetPort": "http", "protocol": "TCP"}],
+        },
+    }
+
+
+def head(owner: Owner, revision: Revision, replica: int) -> dict[str, Any]:
+    """Headless Service of a replica's server: stages register before it is ready, at its pod's own address (backend Headless)."""
+    ports = {"master": MASTER_PORT, "epoch": EPOCH_PORT}
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": names.metadata(
+            owner,
+            names.head_service(owner, revision.name, replica),
+            Component.SERVICE,
+            revision=revision.name,
+            replica=replica,
+        ),
+        "spec": {
+            "clusterIP": "None",
+            "publishNotReadyAddresses": True,
+            "selector": names.selector(owner, Component.SERVING, revision=revision.name, replica=replica),
+            "ports": [
+                {"name": key, "port": port, "targetPort": port, "protocol": "TCP"} for key, port in ports.items()
+            ],
         },
     }
 

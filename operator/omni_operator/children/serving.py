@@ -1,4 +1,7 @@
-"""The serving Deployment of one replica: the API server and orchestrator, without an accelerator of its own."""
+"""The serving Deployment of one replica: the API server and orchestrator, and the stages that run beside it.
+
+With Ray it has no accelerator; on the other backends it runs stage 0 (Headless) or all stages (Local).
+"""
 
 from __future__ import annotations
 
@@ -10,23 +13,22 @@ from omni_operator.children.revision import Revision
 
 _PROBE_PERIOD = 5
 _LIVENESS_PERIOD = 15
-_MARGIN_SECONDS = 60
 
 
 def build(owner: Owner, revision: Revision, replica: int) -> dict[str, Any]:
     """The Deployment. It never carries ray.io/cluster: KubeRay deletes pods by that label alone (1.6.2)."""
     plan, spec = revision.plan, revision.spec
-    sizes = plan.serving_sizes
+    sizes, stages = plan.serving.sizes, plan.serving.stages
     found, mounts = pod.volumes(owner, revision, replica=replica, shm_bytes=sizes.shm_bytes, config=True)
     env = command.environment(owner, revision, replica=replica, server=True)
-    server = pod.container(owner, revision, name="server", env=env, rdma=plan.rdma_resource is not None, mounts=mounts)
+    server = pod.container(owner, revision, name="server", env=env, rdma=plan.serving.rdma, mounts=mounts)
     server["command"] = command.serving_command(owner, revision, replica)
     server["ports"] = [{"name": "http", "containerPort": spec.serving.port, "protocol": "TCP"}]
     server["resources"] = pod.resources(
-        spec.serving.resources,
-        cpu="250m",
+        pod.together(spec.serving.resources, *pod.stage_resources(revision, stages)),
+        cpu=f"{250 * (1 + plan.serving.accelerators)}m",
         memory_bytes=sizes.memory_bytes,
-        devices=pod.accelerator_devices(revision, 0),
+        devices=pod.accelerator_devices(revision, plan.serving.accelerators, rdma=plan.serving.rdma),
         extra_memory_bytes=sizes.shm_bytes + sizes.pool_bytes,
     )
     server |= _probes(revision)
@@ -59,6 +61,8 @@ def build(owner: Owner, revision: Revision, replica: int) -> dict[str, Any]:
                     containers=[server],
                     pod_volumes=found,
                     grace_seconds=spec.serving.termination_grace_period_seconds,
+                    devices=plan.serving.accelerators > 0,
+                    stages=stages,
                 ),
             },
         },
@@ -69,7 +73,7 @@ def _probes(revision: Revision) -> dict[str, Any]:
     """The socket does not listen before all stages are ready, so /health answers nothing while starting (0.14 - 0.30)."""
     spec = revision.spec.serving
     health = {"httpGet": {"path": "/health", "port": "http"}}
-    budget = spec.probes.ray_wait_seconds + spec.probes.init_timeout_seconds + _MARGIN_SECONDS
+    budget = command.startup_seconds(revision)
     return {
         "startupProbe": {
             **health,

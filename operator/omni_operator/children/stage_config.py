@@ -1,4 +1,4 @@
-"""The stage configuration file: upstream's engine arguments with our devices, connectors and edges."""
+"""The stage configuration file in both formats: upstream's engine arguments with our devices, connectors and edges."""
 
 from __future__ import annotations
 
@@ -6,84 +6,104 @@ from typing import Any
 
 import yaml
 
-from omni_operator.api.spec import Connector, Protocol
-from omni_operator.children import names
+from omni_operator.api.spec import AcceleratorType
+from omni_operator.children import connectors
 from omni_operator.children.names import Owner
 from omni_operator.children.revision import Revision
-from omni_operator.engine.pipeline import Pipeline, catalog
-from omni_operator.engine.release import Release, release_for
-from omni_operator.planning.model import EdgePlan
+from omni_operator.engine.definition import pipeline_of
+from omni_operator.engine.pipeline import Pipeline, StageKind
+from omni_operator.engine.records import release_of
+from omni_operator.engine.release import ConfigFormat, Release
+from omni_operator.planning.model import StagePlan
+from omni_operator.planning.overrides import PARALLEL
 
-# vllm-omni's Ray guide says that Ray's default keeps payloads inline; 0.14 and 0.16 ignore the key (run), later ones read it.
-SHM_THRESHOLD_BYTES = 65536
+_PLATFORM = {AcceleratorType.NVIDIA: "cuda", AcceleratorType.AMD: "rocm"}
 
 
 def render(owner: Owner, revision: Revision) -> str:
-    """The file as YAML in the `stage_args` format of 0.14 and 0.16."""
-    release = release_for(revision.plan.version)
-    pipeline = catalog()[revision.plan.pipeline]
+    """The file as YAML."""
+    release = release_of(revision.plan.line)
+    pipeline = pipeline_of(revision.spec.model, release)
+    make = _stage_args if release.config_format is ConfigFormat.STAGE_ARGS else _deploy
+    return yaml.safe_dump(make(owner, revision, release, pipeline), sort_keys=False, width=120)
+
+
+def _stage_args(owner: Owner, revision: Revision, release: Release, pipeline: Pipeline) -> dict[str, Any]:
+    """The format of 0.14 to 0.18 (load_stage_configs_from_yaml)."""
     document: dict[str, Any] = {}
-    shipped = pipeline.releases[release.line]
     if release.async_chunk_key:
-        document["async_chunk"] = shipped.async_chunk
-    document["stage_args"] = [_stage(raw, revision=revision, pipeline=pipeline) for raw in shipped.stage_args]
+        document["async_chunk"] = revision.plan.streams
+    document["stage_args"] = [
+        _stage_args_entry(raw, revision=revision, stage=stage)
+        for raw, stage in zip(pipeline.stage_args, revision.plan.stages, strict=True)
+    ]
     document["runtime"] = {
         "enabled": True,
         "defaults": {"window_size": -1, "max_inflight": 1},
-        "connectors": {
-            _connector_name(edge): _connector(
-                edge, owner=owner, revision=revision, release=release, extra=shipped.connector_extra
-            )
-            for edge in revision.plan.edges
-        },
+        "connectors": connectors.entries(owner, revision, release=release, pipeline=pipeline),
         "edges": [{"from": e.producer, "to": e.consumer, "window_size": -1} for e in revision.plan.edges],
     }
-    return yaml.safe_dump(document, sort_keys=False, width=120)
+    return document
 
 
-def _connector_name(edge: EdgePlan) -> str:
-    """Every edge has an entry of its own: on 0.16 a shared TransferEngine entry binds one port twice (run)."""
-    return f"edge_{edge.producer}_{edge.consumer}"
-
-
-def _stage(raw: dict[str, Any], *, revision: Revision, pipeline: Pipeline) -> dict[str, Any]:
-    stage_id = raw["stage_id"]
-    stage = pipeline.stage(stage_id)
-    override = next((o for o in revision.spec.stages if o.name == stage.name), None)
+def _stage_args_entry(raw: dict[str, Any], *, revision: Revision, stage: StagePlan) -> dict[str, Any]:
     out = dict(raw)
-    # Ray gives the actor one device as CUDA_VISIBLE_DEVICES; any index but "0" would be taken literally (run).
-    out["runtime"] = {**raw.get("runtime", {}), "devices": "0"}
-    if override and override.engine_args:
-        out["engine_args"] = {**raw["engine_args"], **override.engine_args}
-    inputs = {f"from_stage_{e.producer}": _connector_name(e) for e in revision.plan.edges if e.consumer == stage_id}
-    outputs = {f"to_stage_{e.consumer}": _connector_name(e) for e in revision.plan.edges if e.producer == stage_id}
-    if inputs:
-        out["input_connectors"] = inputs
-    if outputs:
-        out["output_connectors"] = outputs
-    return out
+    # With Ray an actor has one device as CUDA_VISIBLE_DEVICES; any index but "0" would be taken literally (0.16, run).
+    out["runtime"] = {**raw.get("runtime", {}), "devices": _devices(stage)}
+    if mine := _engine_args(revision, stage, kind=_kind(raw)):
+        out["engine_args"] = {**raw["engine_args"], **mine}
+    return {**out, **connectors.wiring(revision, stage.id)}
 
 
-def _connector(
-    edge: EdgePlan, *, owner: Owner, revision: Revision, release: Release, extra: dict[str, Any]
-) -> dict[str, Any]:
-    """One connector; `extra` also carries model parameters, which must survive a change of connector."""
-    settings: dict[str, Any] = dict(extra)
-    if edge.connector is Connector.SHARED_MEMORY:
-        if release.shm_threshold_key:
-            settings["shm_threshold_bytes"] = SHM_THRESHOLD_BYTES
-    elif edge.connector is Connector.MOONCAKE_STORE:
-        store = revision.plan.store
-        assert store is not None
-        host = f"{names.store(owner, revision.name)}.{owner.namespace}.svc"
-        settings |= {
-            "host": "127.0.0.1",  # a label only: Mooncake finds the pod's own address (run with 0.3.8 and 0.3.11)
-            "metadata_server": f"http://{host}:{store.http_port}/metadata",
-            "master": f"{host}:{store.rpc_port}",
-            "segment": store.segment_bytes,
-            "localbuf": store.localbuf_bytes,
-            "proto": edge.protocol.value,
-        }
-        if edge.protocol is Protocol.RDMA and revision.spec.transport.rdma_device:
-            settings["rdma"] = revision.spec.transport.rdma_device
-    return {"name": edge.connector_class, "extra": settings}
+def _deploy(owner: Owner, revision: Revision, release: Release, pipeline: Pipeline) -> dict[str, Any]:
+    """The format of 0.20 on (config/stage_config.py load_deploy_config): it places and tunes, the topology is code."""
+    body, plan = pipeline.deploy, revision.plan
+    assert body is not None
+    document: dict[str, Any] = {"pipeline": pipeline.topology, "async_chunk": plan.streams, **body.settings}
+    if entries := connectors.entries(owner, revision, release=release, pipeline=pipeline):
+        document["connectors"] = entries
+    if carried := [edge for edge in plan.edges if edge.connector is not None]:
+        document["edges"] = [{"from": edge.producer, "to": edge.consumer} for edge in carried]
+    document["stages"] = [
+        _deploy_entry(raw, revision=revision, stage=stage, kind=pipeline.stage(stage.id).kind)
+        for raw, stage in zip(body.stages, plan.stages, strict=True)
+    ]
+    family = _PLATFORM.get(plan.accelerator, "")
+    own = {o.name: o.engine_args or {} for o in revision.spec.stages}
+    names = {stage.id: stage.name for stage in plan.stages}
+    stages = [
+        {key: value for key, value in entry.items() if key not in own.get(names[entry["stage_id"]], {})}
+        for entry in body.platforms.get(family, ())
+    ]
+    settings = body.platform_settings.get(family, {})
+    if stages or settings:  # it would win over the stage's own keys, so what the user sets is taken out of it
+        document["platforms"] = {family: {**settings, **({"stages": stages} if stages else {})}}
+    return document
+
+
+def _deploy_entry(raw: dict[str, Any], *, revision: Revision, stage: StagePlan, kind: StageKind) -> dict[str, Any]:
+    out: dict[str, Any] = {**raw, "devices": _devices(stage)}
+    if stage.replicas > 1:
+        out["num_replicas"] = stage.replicas
+    mine = _engine_args(revision, stage, kind=kind)
+    return {**out, **mine, **connectors.wiring(revision, stage.id)}
+
+
+def _devices(stage: StagePlan) -> str:
+    return ",".join(str(device) for device in stage.devices)
+
+
+def _kind(raw: dict[str, Any]) -> StageKind:
+    return StageKind.DIFFUSION if raw.get("stage_type") == "diffusion" else StageKind.AR
+
+
+def _engine_args(revision: Revision, stage: StagePlan, *, kind: StageKind) -> dict[str, Any]:
+    """The user's arguments; a number of accelerators is tensor parallelism unless they say otherwise."""
+    override = next((o for o in revision.spec.stages if o.name == stage.name), None)
+    if override is None:
+        return {}
+    mine: dict[str, Any] = dict(override.engine_args or {})
+    asked = override.accelerators
+    if asked is not None and kind is not StageKind.DIFFUSION and not any(key in mine for key in PARALLEL):
+        mine["tensor_parallel_size"] = asked
+    return mine

@@ -46,7 +46,9 @@ def build(owner: Owner, engine: EngineSpec, *, revision: str, node: str, folder:
                     "imagePullPolicy": engine.image_pull_policy.value,
                     "command": ["bash", "-c", _SCRIPT, "sweep", _PARENT, folder],
                     "volumeMounts": [{"name": "node", "mountPath": "/node"}],
-                    "securityContext": {"allowPrivilegeEscalation": False},
+                    # the kubelet made the folder for root
+                    "securityContext": {"allowPrivilegeEscalation": False, "runAsUser": 0},
+                    "terminationMessagePolicy": "FallbackToLogsOnError",
                     # limits too, for namespaces whose quota demands them
                     "resources": {
                         "requests": {"cpu": "10m", "memory": "16Mi"},

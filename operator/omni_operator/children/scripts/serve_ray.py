@@ -28,6 +28,8 @@ TERMINATION_LOG = os.environ.get("OMNI_TERMINATION_LOG", "/dev/termination-log")
 POLL_SECONDS = 2.0
 SAY_SECONDS = 10.0
 MESSAGE_BYTES = 4000  # the kubelet keeps 4096
+# A proxy in the environment is for the engine's downloads; Ray's dashboard and its token are the cluster's own affair.
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class GiveUpError(Exception):
@@ -72,8 +74,36 @@ def fetch(url: str) -> Any:
     token = os.environ.get("RAY_AUTH_TOKEN")
     if token:
         request.add_header("Authorization", f"Bearer {token}")
-    with urllib.request.urlopen(request, timeout=5) as answer:
+    with DIRECT.open(request, timeout=5) as answer:
         return json.load(answer)
+
+
+def ray_here() -> str:
+    """The version of Ray in this image."""
+    try:
+        return metadata.version("ray")
+    except metadata.PackageNotFoundError as exc:
+        raise GiveUpError(
+            "ServerFailing",
+            f"the engine image has no Ray that {sys.executable} finds; set engine.image to one with vllm-omni, Ray and bash",
+        ) from exc
+
+
+def check_image(expected: str) -> None:
+    """KubeRay chooses probes and token authentication by ray.version: `expected`, or >= it where the user did not say."""
+    here = ray_here()
+    mine, wanted = ([int(number) for number in re.findall(r"\d+", text)[:3]] for text in (here, expected))
+    if mine == wanted or (expected.startswith(">=") and mine > wanted):
+        return
+    number = ".".join(str(part) for part in mine)
+    said = (
+        f"ray.version is {expected}" if expected[0] != ">" else f"this vllm-omni release is assumed to have {expected}"
+    )
+    raise GiveUpError(
+        "RayVersionMismatch",
+        f"the engine image has Ray {here}, but {said}, by which KubeRay chooses probes and token authentication; set ray.version "
+        f"to {number}, or engine.image to one with Ray {expected}",
+    )
 
 
 def wait_for_head(address: str, deadline: Deadline) -> None:
@@ -102,7 +132,7 @@ def check_version(dashboard: str, deadline: Deadline) -> str:
             deadline.wait(f"the Ray dashboard at {dashboard}", why, code="RayUnreachable")
         except (OSError, ValueError, http.client.HTTPException) as exc:
             deadline.wait(f"the Ray dashboard at {dashboard}", str(exc), code="RayUnreachable")
-    here, there = metadata.version("ray"), str(head.get("ray_version"))
+    here, there = ray_here(), str(head.get("ray_version"))
     if here != there:
         raise GiveUpError(
             "RayVersionMismatch",
@@ -146,6 +176,11 @@ def join(address: str, object_store_bytes: int, deadline: Deadline) -> None:
         except subprocess.TimeoutExpired:
             deadline.wait("`ray start`", "it did not end", code="RayUnreachable")
             continue
+        except OSError as exc:
+            raise GiveUpError(
+                "ServerFailing",
+                f"the engine image cannot run `ray` ({exc.strerror}); set engine.image to one with vllm-omni, Ray and bash",
+            ) from exc
         if done.returncode == 0:
             return
         text = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
@@ -176,6 +211,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--wait-seconds", type=float, required=True, help="budget of all waits together")
     parser.add_argument("--object-store-bytes", type=int, required=True, help="this node's object store")
+    parser.add_argument(
+        "--expected-ray", default="", help="Ray version of this image, or >= and the least one; any when not given"
+    )
     parser.add_argument("engine", nargs=argparse.REMAINDER, help="-- vllm serve ...")
     args = parser.parse_args(argv)
     if args.engine[:1] == ["--"]:
@@ -188,10 +226,14 @@ def main(argv: list[str]) -> int:
     args = parse(argv)
     deadline = Deadline(args.wait_seconds)
     try:
+        if args.expected_ray:
+            check_image(args.expected_ray)
         wait_for_head(args.ray_address, deadline)
         session = check_version(args.dashboard, deadline)
         wait_for_accelerators(args.dashboard, args.accelerators, deadline)
         join(args.ray_address, args.object_store_bytes, deadline)
+        say(f"joined {args.ray_address} ({session}); starting: {' '.join(args.engine)}")
+        become(args.engine)
     except GiveUpError as exc:
         say(f"{exc.code}: {exc}")
         text = f"{exc.code}: {exc}".encode()[
@@ -199,13 +241,17 @@ def main(argv: list[str]) -> int:
         ]  # of a longer file the kubelet keeps the end, without the code
         Path(TERMINATION_LOG).write_text(text.decode(errors="ignore"), encoding="utf-8")
         return 1
-    say(f"joined {args.ray_address} ({session}); starting: {' '.join(args.engine)}")
-    return become(args.engine)
 
 
 def become(command: list[str]) -> NoReturn:
     """Replaces this process, so that the engine gets the signals and its exit code is the container's."""
-    os.execvp(command[0], command)
+    try:
+        os.execvp(command[0], command)
+    except OSError as exc:
+        raise GiveUpError(
+            "ServerFailing",
+            f"the engine image cannot run `{command[0]}` ({exc.strerror}); set engine.image to one with vllm-omni",
+        ) from exc
 
 
 if __name__ == "__main__":

@@ -1,0 +1,216 @@
+"""Whole looks at one OmniDeployment in a small cluster: the real cache and reconciler, an API server that only remembers."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from omni_operator.children import names
+from omni_operator.children.names import COMPONENT, MANAGED_BY, MANAGER, NAME, REPLICA, REVISION, Component
+from omni_operator.controller import objects
+from omni_operator.controller.cache import Cache
+from omni_operator.controller.reconcile import Reconciler
+from omni_operator.controller.settings import Settings
+from omni_operator.kube.client import ApiError
+from tests.unit import make
+from tests.unit.make import OWNER
+
+KEY = f"{OWNER.namespace}/{OWNER.name}"
+MISSING = ApiError(404, "NotFound", "the server could not find the requested resource")
+
+
+@dataclass
+class World:
+    """A cluster of two nodes, as its API server tells it; whoever makes pods is the test."""
+
+    spec: dict[str, Any] = field(default_factory=make.raw_spec)
+    now: datetime = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
+    refuse: dict[str, ApiError] = field(default_factory=dict)
+    calls: list[tuple[str, str]] = field(default_factory=list)
+    stories: list[tuple[str, str]] = field(default_factory=list)
+    status: dict[str, Any] = field(default_factory=dict)
+    finalizers: list[str] = field(default_factory=list)
+    deleted_at: str = ""
+    again: float | None = None
+    versions: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    def __post_init__(self) -> None:
+        client: Any = self
+        self.cache = Cache(kube=client, look=lambda _: None, capacity_changed=lambda: None)
+        self.cache.namespaces.learn({"metadata": {"name": OWNER.namespace, "resourceVersion": "1"}})
+        for name in "ab":
+            self.node(name)
+        settings = Settings(status_pause_seconds=0)
+        self.reconciler = Reconciler(
+            kube=client, cache=self.cache, settings=settings, instance="test", now=lambda: self.now
+        )
+        self.cache.learn(objects.omni(self._omni()))
+
+    def node(self, name: str, *, ready: str = "True", gpus: int = 2) -> None:
+        status = {"conditions": [{"type": "Ready", "status": ready}], "allocatable": {make.GPU: str(gpus)}}
+        self.cache.nodes.learn(
+            {"metadata": {"name": name, "resourceVersion": str(next(self.versions))}, "status": status}
+        )
+
+    def edit(self, **parts: Any) -> None:
+        """A user's edit of the spec."""
+        self.spec = {**self.spec, **parts}
+        self.cache.learn(objects.omni(self._omni()))
+
+    def delete_omni(self) -> None:
+        """`kubectl delete omni`."""
+        self.deleted_at = self.stamp
+        self.cache.learn(objects.omni(self._omni()))
+
+    def _omni(self) -> dict[str, Any]:
+        meta = {"namespace": OWNER.namespace, "name": OWNER.name, "uid": OWNER.uid, "generation": 1}
+        meta |= {"deletionTimestamp": self.deleted_at} if self.deleted_at else {}
+        meta |= {"resourceVersion": str(next(self.versions)), "finalizers": self.finalizers}
+        return {"metadata": meta, "spec": self.spec, "status": self.status}
+
+    @property
+    def stamp(self) -> str:
+        return self.now.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    async def apply(
+        self, resource: Any, obj: dict[str, Any], *, subresource: str | None = None, **_: Any
+    ) -> dict[str, Any]:
+        if resource.kind == "OmniDeployment":
+            if subresource:
+                self.status = obj["status"]
+            else:
+                self.finalizers = obj["metadata"].get("finalizers", [])
+            return self._omni()
+        return await self.create(resource, obj)
+
+    async def create(self, resource: Any, obj: dict[str, Any]) -> dict[str, Any]:
+        if resource.kind == "Event":
+            self.stories.append((obj["reason"], obj["note"]))
+            return obj
+        name = obj["metadata"]["name"]
+        self.calls.append(("make", f"{resource.kind} {name}"))
+        if resource.kind in self.refuse:
+            raise self.refuse[resource.kind]
+        meta = {"uid": name, "resourceVersion": str(next(self.versions)), "creationTimestamp": self.stamp}
+        return {**obj, "metadata": {**obj["metadata"], **meta}}
+
+    async def get(self, *_: Any) -> None:
+        return None
+
+    async def delete(self, resource: Any, namespace: str, name: str, **_: Any) -> bool:
+        self.calls.append(("delete", f"{resource.kind} {name}"))
+        store = self.cache.pods if resource.kind == "Pod" else self.cache.children[resource.kind]
+        found = store.get(namespace, name) is not None
+        store.drop(namespace, name)
+        return found
+
+    def lose(self, kind: str, name: str) -> None:
+        """Somebody deletes a child."""
+        self.cache.children[kind].drop(OWNER.namespace, name)
+
+    async def look(self, *, fails: bool = False) -> list[tuple[str, str]]:
+        """One look; returns what it made and deleted."""
+        self.calls.clear()
+        if fails:
+            with pytest.raises(ApiError):
+                await self.reconciler.look(KEY)
+        else:
+            self.again = await self.reconciler.look(KEY)
+        return self.calls[:]
+
+    async def settle(self) -> None:
+        """Looks until nothing is left to do."""
+        while await self.look():
+            pass
+
+    def later(self, seconds: float = 60) -> None:
+        self.now += timedelta(seconds=seconds)
+
+    @property
+    def revision(self) -> str:
+        return str(self.status["revision"])
+
+    @property
+    def key(self) -> str:
+        return KEY
+
+    @property
+    def server(self) -> str:
+        return names.serving(OWNER, self.revision, 0)
+
+    @property
+    def cluster(self) -> str:
+        return names.ray_cluster(OWNER, self.revision, 0)
+
+    def pod(self, component: Component, number: int = 0, *, node: str = "a", **changes: Any) -> str:
+        """A pod of the revision that has run and been ready since now; returns its name."""
+        revision = changes.pop("revision", "") or self.revision
+        labels = {MANAGED_BY: MANAGER, NAME: OWNER.name, COMPONENT: component.value, REVISION: revision}
+        if component is not Component.STORE:
+            labels[REPLICA] = "0"
+        name = f"{component.value}-{number}"
+        meta = {
+            "namespace": OWNER.namespace,
+            "name": name,
+            "resourceVersion": str(next(self.versions)),
+            "labels": labels,
+        }
+        meta |= changes.pop("metadata", {})
+        status: dict[str, Any] = {
+            "phase": "Running",
+            "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": self.stamp}],
+            "containerStatuses": [{"name": "main", "state": {"running": {"startedAt": self.stamp}}}],
+        }
+        self.cache.pods.learn({"metadata": meta, "spec": {"nodeName": node}, "status": {**status, **changes}})
+        return name
+
+    def ending(self, component: Component, *, grace: int, node: str = "a", revision: str = "") -> str:
+        """A pod that was told to end just now."""
+        gone_by = (self.now + timedelta(seconds=grace)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        meta = {"deletionTimestamp": gone_by, "deletionGracePeriodSeconds": grace}
+        return self.pod(component, node=node, revision=revision, metadata=meta)
+
+    def end_pods(self, *kept: str) -> None:
+        """All pods end, but those named."""
+        for pod in self.cache.pods_of(KEY):
+            if pod.name not in kept:
+                self.cache.pods.drop(pod.namespace, pod.name)
+
+    def child_status(self, kind: str, name: str, **status: Any) -> None:
+        """What the kind's own controller writes."""
+        known = self.cache.children[kind].get(OWNER.namespace, name)
+        assert known is not None
+        meta = {**known.body["metadata"], "uid": known.uid, "creationTimestamp": known.created}
+        meta["resourceVersion"] = str(next(self.versions))
+        self.cache.children[kind].learn({**known.body, "metadata": meta, "status": status})
+
+    def ray(self, *, workers: int = 3, of: int = 3) -> None:
+        """How many of its workers KubeRay sees ready."""
+        status = {"desiredWorkerReplicas": of, "readyWorkerReplicas": workers}
+        head = [{"type": "HeadPodReady", "status": "True"}]
+        self.child_status("RayCluster", self.cluster, conditions=head, **status)
+
+    async def bring_up(self, *, workers: int = 3) -> None:
+        """Everything, until it is Ready."""
+        await self.settle()
+        if ("Deployment", names.store(OWNER, self.revision)) in self.cache.children_of(KEY):
+            self.pod(Component.STORE)
+        self.pod(Component.HEAD)
+        for number in range(workers):
+            self.pod(Component.WORKER, number)
+        self.ray(workers=workers, of=workers)
+        self.child_status("Deployment", self.server, availableReplicas=1)
+        self.later()
+        self.pod(Component.SERVING)
+        await self.settle()
+        assert self.condition("Ready")["status"] == "True", self.status["conditions"]
+        self.stories.clear()
+
+    def condition(self, kind: str) -> dict[str, Any]:
+        found: dict[str, Any] = next(c for c in self.status["conditions"] if c["type"] == kind)
+        return found

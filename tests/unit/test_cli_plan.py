@@ -1,0 +1,218 @@
+"""`omni plan`: exit codes, outputs, and what it stands on: a file, or a cluster as the person at the terminal may see it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+import yaml
+
+from omni_operator.cli import main as command_line
+from omni_operator.cli import plan_command
+from omni_operator.planning.model import Plan, PodSecurity
+from omni_operator.topology.inventory import Inventory
+from tests.unit import make
+from tests.unit.cluster import Cli, FakeAccess, answers, manifest, namespace_object, node_list, pod_object
+from tests.unit.make import GPU, ONE_NODE, OWNER, RDMA_NODES, TWO_NODES, inventory, node
+
+BUSY = pod_object("training", on="a", holds={GPU: 4}, namespace="research")
+OWN = pod_object("omni-worker", on="a", holds={GPU: 3}, namespace=OWNER.namespace, omni=OWNER.name)
+
+
+def plan(omni: Cli, nodes: Inventory, *args: str, objects: tuple[Any, ...] = (), **parts: Any) -> int:
+    """Plans a spec on nodes of a file."""
+    asked = omni.file("omni.yaml", manifest(make.raw_spec(**parts)))
+    there = omni.file("nodes.yaml", node_list(nodes), *objects)
+    return omni("plan", "-f", asked, "--nodes", there, *args)
+
+
+def planned(omni: Cli, nodes: Inventory, *args: str, **parts: Any) -> Plan:
+    assert plan(omni, nodes, "-o", "json", *args, **parts) in {0, 3}, omni.err
+    return Plan.model_validate_json(omni.out)
+
+
+@pytest.mark.parametrize(
+    ("parts", "nodes", "objects", "code", "words"),
+    [
+        ({}, ONE_NODE, (), 0, ""),
+        ({"replicas": -1}, ONE_NODE, (), 2, "spec.replicas"),
+        ({"engine": {"version": "0.1.0"}}, ONE_NODE, (), 2, "UnsupportedRelease"),
+        ({}, ONE_NODE, (BUSY,), 3, ""),
+        ({"transport": {"rdma": "Require"}}, TWO_NODES, (), 4, "transport.rdma is Require"),
+        ({"replicas": 9}, ONE_NODE, (), 4, "NoLayout"),
+    ],
+)
+def test_exit_codes(
+    omni: Cli, parts: dict[str, Any], nodes: Inventory, objects: tuple[Any, ...], code: int, words: str
+) -> None:
+    assert plan(omni, nodes, objects=objects, **parts) == code
+    assert words in omni.err
+    assert bool(omni.err) == (code in {2, 4})
+    assert bool(omni.out) == (code in {0, 3})
+
+
+def test_a_plan_that_waits_says_for_what(omni: Cli) -> None:
+    assert plan(omni, ONE_NODE, objects=(BUSY,)) == 3
+    assert f"note: must wait: needs 3 x {GPU}, free now: a: 0" in omni.out
+
+
+def test_the_table_shows_the_picture_above_the_edges(omni: Cli) -> None:
+    plan(omni, ONE_NODE)
+    lines = omni.out.splitlines()
+    assert lines[0].startswith("qwen2_5_omni on vllm-omni 0.16.0, backend Ray: one worker pod")
+    order = [
+        next(n for n, line in enumerate(lines) if words in line)
+        for words in ("╭ a ─", "│ thinker  ╞═ SharedMemory/shm ═", "═══ shared memory", "edge ", "thinker → talker")
+    ]
+    assert order == sorted(order)
+
+
+def test_no_colours_in_a_pipe_even_where_a_terminal_is_known(omni: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLORTERM", "truecolor")
+    plan(omni, RDMA_NODES)
+    assert "\x1b" not in omni.out
+
+
+@pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
+def test_no_color_is_obeyed_on_a_terminal(
+    omni: Cli, monkeypatch: pytest.MonkeyPatch, no_color: str, coloured: bool
+) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
+    if no_color:
+        monkeypatch.setenv("NO_COLOR", no_color)
+    plan(omni, ONE_NODE)
+    assert ("\x1b[32m" in omni.out) is coloured
+
+
+def test_a_narrow_terminal_does_not_break_the_picture(omni: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan(omni, ONE_NODE)
+    wide = [line for line in omni.out.splitlines() if line.startswith(("╭", "│", "╰"))]
+    monkeypatch.setenv("COLUMNS", "30")
+    plan(omni, ONE_NODE)
+    assert [line for line in omni.out.splitlines() if line.startswith(("╭", "│", "╰"))] == wide
+
+
+def test_every_output_that_is_offered_exists() -> None:
+    assert tuple(plan_command.OUTPUTS) == command_line.OUTPUTS
+    assert tuple(PodSecurity) == command_line.LEVELS
+
+
+def test_outputs_for_machines(omni: Cli) -> None:
+    plan(omni, ONE_NODE, "-o", "json")
+    found = Plan.model_validate_json(omni.out)
+    assert found == make.planned(make.spec(), ONE_NODE)
+    plan(omni, ONE_NODE, "-o", "yaml")
+    assert Plan.model_validate(yaml.safe_load(omni.out)) == found
+    plan(omni, ONE_NODE, "-o", "manifests")
+    assert {obj["kind"] for obj in yaml.safe_load_all(omni.out)} >= {"ConfigMap", "RayCluster", "Deployment"}
+    assert plan(omni, ONE_NODE, "-o", "svg") == 0
+    assert ElementTree.fromstring(omni.out).tag.endswith("}svg")
+
+
+def test_pods_of_a_file_hold_devices_and_its_own_do_not(omni: Cli) -> None:
+    assert plan(omni, ONE_NODE, objects=(BUSY,)) == 3
+    assert plan(omni, ONE_NODE, objects=(OWN,)) == 0
+    other = pod_object("omni-worker", on="a", holds={GPU: 3}, namespace="elsewhere", omni=OWNER.name)
+    assert plan(omni, ONE_NODE, objects=(other,)) == 3
+
+
+def test_a_namespace_of_a_file_says_its_level(omni: Cli) -> None:
+    assert planned(omni, ONE_NODE).pod_security == "privileged"
+    level = namespace_object(OWNER.namespace, "baseline")
+    other = namespace_object("other", "restricted")
+    assert planned(omni, ONE_NODE, objects=(level, other)).pod_security == "baseline"
+    assert planned(omni, ONE_NODE, "--pod-security", "restricted", objects=(level,)).pod_security == "restricted"
+
+
+def test_nodes_as_json_and_as_a_list_of_one_kind(omni: Cli, tmp_path: Path) -> None:
+    asked = omni.file("omni.yaml", manifest(make.raw_spec()))
+    items = [{k: v for k, v in item.items() if k != "kind"} for item in node_list(ONE_NODE)["items"]]
+    there = tmp_path / "nodes.json"
+    there.write_text(json.dumps({"kind": "NodeList", "apiVersion": "v1", "items": items}))
+    assert omni("plan", "-f", asked, "--nodes", there) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("omni.yaml", "kind: Pod", "0 objects of kind OmniDeployment"),
+        ("omni.yaml", "kind: OmniDeployment\nspec: {}", "metadata.name is missing"),
+        ("omni.yaml", "kind: OmniDeployment\nmetadata: {name: a}", "spec.model: Field required"),
+        ("omni.yaml", "a: [", "omni.yaml: while parsing"),
+        ("omni.yaml", "just words", "holds str, not an object"),
+        ("nodes.yaml", "kind: List", "holds no Node"),
+        ("nodes.yaml", "{", "nodes.yaml: Expecting"),
+        ("nodes.yaml", "kind: Node", "an object is not as the API server writes it: KeyError('metadata')"),
+    ],
+)
+def test_files_that_cannot_be_used(omni: Cli, name: str, text: str, words: str) -> None:
+    files = {
+        "omni.yaml": omni.file("omni.yaml", manifest(make.raw_spec())),
+        "nodes.yaml": omni.file("nodes.yaml", node_list(ONE_NODE)),
+    }
+    files[name].write_text(text)
+    assert omni("plan", "-f", files["omni.yaml"], "--nodes", files["nodes.yaml"]) == 2
+    assert words in omni.err
+    assert omni.out == ""
+
+
+def test_a_file_that_does_not_exist(omni: Cli, tmp_path: Path) -> None:
+    assert omni("plan", "-f", tmp_path / "none.yaml", "--nodes", tmp_path / "none.yaml") == 2
+    assert "none.yaml" in omni.err
+
+
+def test_without_a_cluster_and_without_nodes_it_says_what_to_give(omni: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(omni.folder / "none"))
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(omni.folder / "none"))
+    assert omni("plan", "-f", omni.file("omni.yaml", manifest(make.raw_spec()))) == 1
+    assert "no usable kubeconfig" in omni.err
+    assert "--nodes FILE" in omni.err
+
+
+def on_cluster(omni: Cli, access: FakeAccess, *args: str, namespace: str | None = OWNER.namespace) -> int:
+    omni.on(access)
+    return omni("plan", "-f", omni.file("omni.yaml", manifest(make.raw_spec(), namespace=namespace)), *args)
+
+
+def test_the_level_is_that_of_the_manifests_namespace(omni: Cli) -> None:
+    levels = (namespace_object(OWNER.namespace, "restricted"), namespace_object("mine"))
+    access = FakeAccess(answers(ONE_NODE, namespaces=levels), namespace="mine")
+    assert on_cluster(omni, access, "-o", "json") == 0
+    assert json.loads(omni.out)["pod_security"] == "restricted"
+    assert on_cluster(omni, access, "-o", "json", namespace=None) == 0
+    assert json.loads(omni.out)["pod_security"] == "privileged"
+    assert on_cluster(omni, access, "-o", "json", "-n", OWNER.namespace, namespace=None) == 0
+    assert json.loads(omni.out)["pod_security"] == "restricted"
+
+
+def test_a_namespace_beside_that_of_the_manifest_is_refused(omni: Cli) -> None:
+    assert on_cluster(omni, FakeAccess(answers(ONE_NODE)), "-n", "other") == 2
+    assert f"metadata.namespace is {OWNER.namespace}, and --namespace asks for other" in omni.err
+
+
+@pytest.mark.parametrize(("status", "words"), [(404, "does not exist yet"), (403, "may not be read by you")])
+def test_a_level_that_cannot_be_known_is_said(omni: Cli, status: int, words: str) -> None:
+    access = FakeAccess({**answers(ONE_NODE), f"/api/v1/namespaces/{OWNER.namespace}": status})
+    assert on_cluster(omni, access) == 0
+    assert f"note: namespace {OWNER.namespace} {words}" in omni.out
+    assert on_cluster(omni, access, "--pod-security", "baseline") == 0
+    assert words not in omni.out
+
+
+def test_an_update_may_use_what_its_own_pods_hold(omni: Cli) -> None:
+    """On a full cluster the running pods of the very pipeline are in nobody's way."""
+    there = (namespace_object(OWNER.namespace),)
+    full = inventory(node("a", 3))
+    assert on_cluster(omni, FakeAccess(answers(full, OWN, namespaces=there))) == 0
+    stranger = pod_object("train", on="a", holds={GPU: 1})
+    assert on_cluster(omni, FakeAccess(answers(full, OWN, stranger, namespaces=there))) == 3
+
+
+def test_a_cluster_that_refuses_is_no_plan(omni: Cli) -> None:
+    assert on_cluster(omni, FakeAccess({**answers(ONE_NODE), "/api/v1/pods": 403})) == 1
+    assert "/api/v1/pods" in omni.err

@@ -1,0 +1,155 @@
+"""The supervisor of backend Headless as a process: what runs side by side ends together, and stages follow their head."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from omni_operator.children import names
+
+SCRIPT = Path(names.__file__).parent / "scripts" / names.SUPERVISOR_FILE
+
+
+class Pods:
+    """Starts supervisors as the containers of pods would, all on this machine's loopback."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.running: list[subprocess.Popen[str]] = []
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+
+    def start(self, name: str, *options: str, runs: list[list[str]]) -> subprocess.Popen[str]:
+        env = {**os.environ, "OMNI_TERMINATION_LOG": str(self.folder / f"{name}.last"), "OMNI_GRACE_SECONDS": "2"}
+        command = [sys.executable, "-u", str(SCRIPT), "--head=127.0.0.1", f"--port={self.port}", *options]
+        command += [f"--run={json.dumps(run)}" for run in runs]
+        with (self.folder / f"{name}.log").open("w") as log:  # a pipe would be held open by what a kill leaves behind
+            process = subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT, text=True)
+        self.running.append(process)
+        return process
+
+    def last_words(self, name: str) -> str:
+        path = self.folder / f"{name}.last"
+        return path.read_text() if path.exists() else ""
+
+    def wait(self, test: Callable[[], Any], seconds: float = 20) -> None:
+        until = time.monotonic() + seconds
+        while not test():
+            assert time.monotonic() < until
+            time.sleep(0.05)
+
+    def close(self) -> None:
+        for process in self.running:
+            process.terminate()
+        for process in self.running:
+            process.wait(timeout=20)
+
+
+@pytest.fixture
+def pods(tmp_path: Path) -> Iterator[Pods]:
+    made = Pods(tmp_path)
+    yield made
+    made.close()
+
+
+def sleeper(mark: Path) -> list[str]:
+    """A stage that says where its head is and then runs."""
+    text = f"import sys, time, pathlib; pathlib.Path({str(mark)!r}).write_text(sys.argv[1]); time.sleep(60)"
+    return [sys.executable, "-c", text, "{head}"]
+
+
+def test_one_end_ends_all_and_says_which(pods: Pods) -> None:
+    ends = [sys.executable, "-c", "import sys; sys.exit(3)", "--stage-id", "2"]
+    process = pods.start("a", "--announce", runs=[["sleep", "60"], ends])
+    process.wait(timeout=20)
+    assert process.returncode == 1
+    assert "stage 2 ended (exit code 3)" in pods.last_words("a")
+    assert "starting stage 2" in (pods.folder / "a.log").read_text()
+
+
+def test_a_command_that_does_not_exist_is_named(pods: Pods) -> None:
+    process = pods.start("a", "--announce", runs=[["no-such-engine", "serve"]])
+    process.wait(timeout=20)
+    assert process.returncode == 1
+    assert "no-such-engine cannot start" in pods.last_words("a")
+
+
+def test_a_signal_ends_all_and_is_no_error(pods: Pods, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    process = pods.start("a", "--announce", runs=[sleeper(mark)])
+    pods.wait(mark.exists)
+    process.send_signal(signal.SIGTERM)
+    process.wait(timeout=20)
+    assert process.returncode == 0
+    assert pods.last_words("a") == ""
+
+
+def test_a_process_that_ignores_the_signal_is_killed(pods: Pods, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    text = (
+        "import signal, time, pathlib; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+        f"pathlib.Path({str(mark)!r}).write_text(''); time.sleep(60)"
+    )
+    process = pods.start("a", "--announce", runs=[[sys.executable, "-c", text]])
+    pods.wait(mark.exists)
+    process.send_signal(signal.SIGTERM)
+    begun = time.monotonic()
+    process.wait(timeout=20)
+    assert 1.5 < time.monotonic() - begun < 10
+
+
+def test_stages_wait_for_their_head_and_get_its_address(pods: Pods, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    pods.start("stage", "--follow", runs=[sleeper(mark)])
+    time.sleep(1)
+    assert not mark.exists()
+    pods.start("head", "--announce", runs=[["sleep", "60"]])
+    pods.wait(mark.exists)
+    pods.wait(lambda: mark.read_text() == "127.0.0.1")
+
+
+def test_a_head_that_starts_anew_ends_its_stages(pods: Pods, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    head = pods.start("head", "--announce", runs=[["sleep", "60"]])
+    stage = pods.start("stage", "--follow", runs=[sleeper(mark)])
+    pods.wait(mark.exists)
+    head.kill()
+    head.wait()
+    pods.start("head", "--announce", runs=[["sleep", "60"]])
+    stage.wait(timeout=20)
+    assert stage.returncode == 1
+    assert "has started anew" in pods.last_words("stage")
+
+
+def test_a_head_that_is_silent_for_a_moment_ends_nothing(pods: Pods, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    head = pods.start("head", "--announce", runs=[["sleep", "60"]])
+    stage = pods.start("stage", "--follow", runs=[sleeper(mark)])
+    pods.wait(mark.exists)
+    head.send_signal(signal.SIGSTOP)
+    time.sleep(3)
+    head.send_signal(signal.SIGCONT)
+    time.sleep(3)
+    assert stage.poll() is None
+
+
+def test_it_needs_nothing_but_the_standard_library() -> None:
+    tree = ast.parse(SCRIPT.read_text(), feature_version=(3, 10))
+    imported = {
+        (node.names[0].name if isinstance(node, ast.Import) else str(node.module)).split(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+    }
+    assert imported <= set(sys.stdlib_module_names)
