@@ -68,16 +68,21 @@ class ServersJoin:
         items = self._get("/apis/ray.io/v1/rayclusters")["items"]
         complete = {(c["metadata"]["namespace"], c["metadata"]["name"]) for c in items if _complete(c)}
         for pod in waiting:
-            meta = pod["metadata"]
-            if (meta["namespace"], _cluster(pod)) in complete:
+            meta, cluster = pod["metadata"], _cluster(pod)
+            if cluster is None or (meta["namespace"], cluster) in complete:
                 change = {"metadata": {"annotations": {_JOINED: "true"}}}
                 self._patch(f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}", change)
 
 
-def _cluster(server: dict[str, Any]) -> str:
-    container = server["spec"]["containers"][0]
-    found = _ADDRESS.search(" ".join([*container.get("command", ()), *container.get("args", ())]))
-    return found.group(1) if found else ""
+def _cluster(server: dict[str, Any]) -> str | None:
+    """The RayCluster whose workers a server waits for; None on backend Local, which has none."""
+    container, labels = server["spec"]["containers"][0], server["metadata"]["labels"]
+    command = " ".join([*container.get("command", ()), *container.get("args", ())])
+    if (found := _ADDRESS.search(command)) is not None:
+        return found.group(1)
+    if "run_stages.py" not in command:
+        return None
+    return "-".join(labels[f"omni.vllm.ai/{part}"] for part in ("name", "revision", "replica"))
 
 
 def _complete(cluster: dict[str, Any]) -> bool:

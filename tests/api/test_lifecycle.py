@@ -51,7 +51,7 @@ def test_a_bad_edit_touches_nothing_and_says_so(world: World) -> None:
     world.edit(model={"pipeline": "no_such_pipeline"})
     refused = world.until("Accepted", status="False", reason="UnknownPipeline")
     assert "no_such_pipeline" in refused["message"]
-    assert "qwen2_5_omni" in refused["message"]
+    assert "docs/reference/pipelines.md" in refused["message"]
     world.operator.settle()
     assert world.versions() == versions
     now = world.get()
@@ -143,7 +143,7 @@ def test_suspend_frees_everything_and_resume_brings_the_same_revision_back(world
     world.wait("no pods", lambda: not world.list("Pod"))
     revision = before["status"]["revision"]
     assert set(world.children()) == {("ConfigMap", f"demo-{revision}"), ("Service", "demo")}
-    assert world.get()["status"]["replicas"] == 0
+    world.wait("no replica in status", lambda: world.get()["status"]["replicas"] == 0)
     world.edit(suspend=False)
     after = world.ready()
     assert after["status"]["revision"] == revision
@@ -175,7 +175,7 @@ def test_replicas_are_whole_pipelines(world: World) -> None:
     assert again["metadata"]["generation"] == kept["metadata"]["generation"]
     budget = world.child("PodDisruptionBudget", f"demo-{revision}")
     assert budget is not None
-    assert budget["spec"]["minAvailable"] == 5
+    assert budget["spec"]["minAvailable"] == 0
 
 
 def test_two_pipelines_beside_each_other(world: World) -> None:

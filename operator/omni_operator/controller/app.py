@@ -6,6 +6,7 @@ would write annotations and keep state that a level-triggered controller has no 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 from collections.abc import Mapping
@@ -59,7 +60,11 @@ def registry(settings: Settings) -> kopf.OperatorRegistry:
     @kopf.on.startup(registry=handlers)
     async def start(settings: kopf.OperatorSettings, **_: Any) -> None:
         _configure(settings)
-        await controller.start()
+        try:
+            await controller.start()
+        except asyncio.CancelledError:  # a signal; kopf runs no cleanup of what has not started
+            await controller.stop()
+            raise
 
     @kopf.on.cleanup(registry=handlers)
     async def stop(**_: Any) -> None:

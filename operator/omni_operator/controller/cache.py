@@ -116,9 +116,9 @@ class Cache:
     def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
         it = new or old
         assert it is not None
-        if it.omni:
-            key = f"{it.namespace}/{it.omni}"
-            self._index(self._pods_of, key, ("Pod", it.name), new)
+        for owner in {p.omni for p in (old, new) if p is not None and p.omni}:  # labels of a pod may change
+            key = f"{it.namespace}/{owner}"
+            self._index(self._pods_of, key, ("Pod", it.name), new if new is not None and new.omni == owner else None)
             self.look(key)
         if it.requests and (old is None or new is None or old.holds != new.holds):
             self.capacity_changed()

@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import random
 import socket
 import time
 from typing import Any
 
+from omni_operator.api.base import GROUP, PLURAL
+from omni_operator.api.conditions import ConditionType, Truth
 from omni_operator.children.names import MANAGER
 from omni_operator.controller import objects
 from omni_operator.controller.cache import Cache
 from omni_operator.controller.metrics import Metrics
+from omni_operator.controller.objects import Omni
 from omni_operator.controller.omni_writer import OMNI
 from omni_operator.controller.probes import Probes
 from omni_operator.controller.reconcile import Reconciler
@@ -23,7 +27,10 @@ from omni_operator.kube.credentials import Credentials
 from omni_operator.kube.queue import KeyedQueue, Priority
 
 _log = logging.getLogger(__name__)
+_CRD = f"CustomResourceDefinition {PLURAL}.{GROUP}"
+_CRD_PAUSE, _CRD_WORDS_SECONDS = 1.0, 10.0
 _CAPACITY_PAUSE = 1.0  # many pods end together; one look after them is enough
+_ALL_IS_WELL = (ConditionType.ACCEPTED, ConditionType.PLANNED, ConditionType.READY)
 
 
 class Controller:
@@ -38,15 +45,18 @@ class Controller:
         self.reconciler = Reconciler(kube=self.kube, cache=self.cache, settings=settings, instance=socket.gethostname())
         self._tasks: dict[str, asyncio.Task[Any]] = {}
         self._synced = False
+        self._waits_for = _CRD
         self._probes = Probes(
-            port=settings.http_port, metrics=self.metrics, dead=self._dead, ready=lambda: self._synced
+            port=settings.http_port, metrics=self.metrics, dead=self._dead, waits_for=lambda: self._waits_for
         )
 
     async def start(self) -> None:
-        """Starts everything; workers begin when the caches are complete."""
+        """Starts everything, once there are OmniDeployments; workers begin when the caches are complete."""
         await self.kube.__aenter__()
         self.metrics.count_requests_of(self.kube)
         await self._probes.start()
+        await self._wait_for_crd()
+        self._waits_for = "the caches"
         for reflector in self.cache.reflectors():
             self._spawn(f"reflector of {reflector.resource.plural}", reflector.run())
         self._spawn("workers", self._work_when_synced())
@@ -83,11 +93,36 @@ class Controller:
         self.queue.add(key)
 
     def _capacity_changed(self) -> None:
-        """Looks again at those that a change of capacity can help: the ones that are not Ready."""
+        """Looks again at those that a change of capacity can help: all but the ones that have what they want.
+
+        A deletion is one of them: it may wait for a node to be ready again, or to be gone.
+        """
         for omni in self.cache.omnis.values():
-            ready = any(c["type"] == "Ready" and c["status"] == "True" for c in omni.status.get("conditions") or ())
-            if not ready and self._synced:
+            if self._synced and (omni.deleting or not _has_what_it_wants(omni)):
                 self.queue.add_after(omni.key, _CAPACITY_PAUSE)
+
+    async def _wait_for_crd(self) -> None:
+        """Until the API server serves OmniDeployments: kopf looks for them once, and never watches a CRD that comes later."""
+        told = -math.inf
+        while why := await self._lacks_crd():
+            if (now := asyncio.get_running_loop().time()) - told >= _CRD_WORDS_SECONDS:
+                _log.warning("waiting for %s: %s", _CRD, why)
+                told = now
+            await asyncio.sleep(_CRD_PAUSE)
+
+    async def _lacks_crd(self) -> str:
+        """What is missing and what to do about it; nothing when all is there."""
+        try:
+            await self.kube.list_page(OMNI, query={"limit": "1"})
+            return "" if await self.kube.discovers(OMNI) else "the API server is about to serve it"
+        except ApiError as exc:
+            if exc.not_found:
+                return "the API server does not know it; install the CRD of this release (the Helm chart has it, or `kubectl apply -f crds/`)"
+            if exc.status == 403:
+                return f"{exc.message}; apply the ClusterRole and its binding of this release"
+            return str(exc)
+        except Exception as exc:
+            return f"the API server does not answer: {str(exc) or type(exc).__name__}"
 
     def _spawn(self, name: str, work: Any) -> None:
         self._tasks[name] = asyncio.create_task(work, name=name)
@@ -97,7 +132,7 @@ class Controller:
 
     async def _work_when_synced(self) -> None:
         await self.cache.synced()
-        self._synced = True
+        self._synced, self._waits_for = True, ""
         _log.info("caches are complete: %d nodes, %d pods", len(self.cache.nodes), len(self.cache.pods))
         await asyncio.gather(*(self._work() for _ in range(self.settings.workers)))
 
@@ -140,3 +175,9 @@ class Controller:
         living = {f"{o['metadata']['namespace']}/{o['metadata']['name']}" for o in page["items"]}
         for key in before - living:
             self.cache.omnis.pop(key, None)
+
+
+def _has_what_it_wants(omni: Omni) -> bool:
+    """Whether the spec as it is now runs: after an edit that no node can hold, the old revision goes on and is Ready."""
+    conditions = {c["type"]: c["status"] for c in omni.status.get("conditions") or ()}
+    return all(conditions.get(kind) == Truth.TRUE for kind in _ALL_IS_WELL)

@@ -120,7 +120,8 @@ def _readable(observed: Observed, current: Known | None) -> OmniDeploymentSpec |
     if current is None:
         return None
     raw, kept = observed.omni.spec, spec_json(current.revision.spec)
-    parts: list[dict[str, Any]] = [{"replicas": observed.omni.status.get("replicas", 1)}]
+    _, _, last = str(observed.omni.status.get("replicasSummary", "")).partition("/")  # ready/wanted, of the last look
+    parts: list[dict[str, Any]] = [{"replicas": int(last)}] if last.isdecimal() else []
     parts += [{field: raw[field]} for field in LIVE_FIELDS if field in raw]
     serving = raw.get("serving")
     if isinstance(serving, dict) and "service" in serving:

@@ -26,6 +26,7 @@ _TROUBLES = frozenset(
         Reason.UNSCHEDULABLE,
         Reason.RAY_PODS_FAILING,
         Reason.SERVER_FAILING,
+        Reason.STORE_NOT_READY,
         Reason.RAY_VERSION_MISMATCH,
         Reason.RAY_UNREACHABLE,
         Reason.RAY_RESOURCES_MISSING,

@@ -31,6 +31,15 @@ class Health:
     ready_replicas: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ClusterState:
+    """Whether a RayCluster is up, whether KubeRay failed to make its pods, and both in words."""
+
+    up: bool
+    failed: bool
+    text: str
+
+
 def judge(observed: Observed, outcome: Outcome) -> Health:
     """Health of the active revision."""
     active = outcome.active
@@ -49,22 +58,42 @@ def judge(observed: Observed, outcome: Outcome) -> Health:
         return Health(ray=nothing[0], serving=nothing[1], transport=nothing[2], ready_replicas=0)
     # An evicted pod stays as Failed with its old node; it is no end of any edge.
     pods = [p for p in observed.live_pods() if p.revision == active.revision.name]
-    ready = sum(_server_available(observed, active, replica) for replica in range(outcome.replicas))
-    ray = _ray(observed, active, outcome.replicas, pods)
-    stores = [p for p in pods if p.labels.get(COMPONENT) == Component.STORE]
+    available = [replica for replica in range(outcome.replicas) if _server_available(observed, active, replica)]
+    clusters = _clusters(observed, active, outcome.replicas)
+    ray = _ray(observed, active, clusters, pods)
     servers = [p for p in pods if p.labels.get(COMPONENT) == Component.SERVING]
+    stores = [p for p in pods if p.labels.get(COMPONENT) == Component.STORE]
+    down = _store_down(observed, active, stores)
+    # While servers start the store starts too, and is a cause only when it fails.
+    store = down if len(available) >= outcome.replicas or _failing(stores) else None
+    serve = [replica for replica in available if down is None and (not clusters or clusters[replica].up)]
     return Health(
         ray=ray,
         serving=_refused_pods(observed, active)
-        or _serving(ready, outcome.replicas, servers, store=stores, ray_up=ray.truth is Truth.TRUE),
+        or _serving(len(available), outcome.replicas, servers, store=store, ray_up=ray.truth is Truth.TRUE),
         transport=_transport(active.revision.plan, pods, outcome.replicas),
-        ready_replicas=ready,
+        ready_replicas=len(serve),
     )
 
 
-def _ray(observed: Observed, active: Known, replicas: int, pods: Sequence[Pod]) -> Verdict:
+def _clusters(observed: Observed, active: Known, replicas: int) -> list[_ClusterState]:
+    """State of each replica's own RayCluster; empty when the replicas have none."""
+    states = []
+    for replica in range(replicas if active.ray_pods else 0):
+        name = names.ray_cluster(observed.owner, active.revision.name, replica)
+        cluster = observed.children.get(("RayCluster", name))
+        if cluster is None or observed.kuberay_missing:
+            states.append(_ClusterState(up=False, failed=False, text=f"RayCluster {name} is being made"))
+        else:
+            states.append(_cluster_state(cluster, least=active.ray_pods - 1))
+    return states
+
+
+def _ray(observed: Observed, active: Known, states: Sequence[_ClusterState], pods: Sequence[Pod]) -> Verdict:
     kind = ConditionType.RAY_CLUSTER_READY
     plan = active.revision.plan
+    if not plan.has_ray:
+        return Verdict(kind, Truth.TRUE, Reason.NOT_APPLICABLE, f"backend {plan.backend} has no Ray cluster")
     if observed.kuberay_missing:
         text = "the API server does not know RayClusters (ray.io/v1); install KubeRay 1.6 and its CRDs"
         return Verdict(kind, Truth.FALSE, Reason.KUBERAY_MISSING, text)
@@ -73,53 +102,47 @@ def _ray(observed: Observed, active: Known, replicas: int, pods: Sequence[Pod]) 
             text = f"RayCluster {plan.cluster_ref} of ray.clusterRef does not exist in this namespace; create it or change the name"
             return Verdict(kind, Truth.FALSE, Reason.RAY_CLUSTER_MISSING, text)
         port = active.revision.spec.ray.port
-        if (theirs := _gcs_port(observed.referenced)) != port:
+        if (theirs := _gcs_port(observed.referenced)) != str(port):
+            remedy = f"set ray.port to {theirs}" if theirs.isdecimal() else "correct rayStartParams.port of its head"
             text = (
                 f"RayCluster {plan.cluster_ref} has its GCS on port {theirs}, ray.port is {port}, so the server cannot reach it; "
-                f"set ray.port to {theirs}"
+                f"{remedy}"
             )
             return Verdict(kind, Truth.FALSE, Reason.RAY_UNREACHABLE, text)
-        up, _, text = _cluster_state(observed.referenced, least=0)  # a head may have accelerators itself
-        return Verdict(kind, Truth.TRUE if up else Truth.FALSE, Reason.RAY_READY if up else Reason.RAY_STARTING, text)
+        state = _cluster_state(observed.referenced, least=0)  # a head may have accelerators itself
+        truth, reason = (Truth.TRUE, Reason.RAY_READY) if state.up else (Truth.FALSE, Reason.RAY_STARTING)
+        return Verdict(kind, truth, reason, state.text)
     ray_pods = [p for p in pods if p.labels.get(COMPONENT) in {Component.HEAD, Component.WORKER}]
-    states: list[tuple[bool, bool, str]] = []
-    for replica in range(replicas):
-        name = names.ray_cluster(observed.owner, active.revision.name, replica)
-        cluster = observed.children.get(("RayCluster", name))
-        new = (False, False, f"RayCluster {name} is being made")
-        states.append(new if cluster is None else _cluster_state(cluster))
-    if all(up for up, _, _ in states):
-        return Verdict(kind, Truth.TRUE, Reason.RAY_READY, "; ".join(text for _, _, text in states))
+    if all(state.up for state in states):
+        return Verdict(kind, Truth.TRUE, Reason.RAY_READY, "; ".join(state.text for state in states))
     if (found := _failing(ray_pods)) is not None:
         return Verdict(kind, Truth.FALSE, found[0], found[1])
-    if (refused := next((text for _, failed, text in states if failed), None)) is not None:
+    if (refused := next((state.text for state in states if state.failed), None)) is not None:
         return Verdict(kind, Truth.FALSE, Reason.RAY_PODS_FAILING, refused)
-    return Verdict(kind, Truth.FALSE, Reason.RAY_STARTING, next(text for up, _, text in states if not up))
+    return Verdict(kind, Truth.FALSE, Reason.RAY_STARTING, next(state.text for state in states if not state.up))
 
 
-def _gcs_port(cluster: Child) -> int:
-    """The GCS port of a RayCluster; 6379 when it does not say (KubeRay 1.6.2)."""
+def _gcs_port(cluster: Child) -> str:
+    """What a RayCluster says is its GCS port, which may be anything; 6379 when it does not say (KubeRay 1.6.2)."""
     params = (cluster.body.get("spec", {}).get("headGroupSpec") or {}).get("rayStartParams") or {}
-    return int(params.get("port", 6379))
+    return str(params.get("port", 6379))
 
 
-def _cluster_state(cluster: Child, *, least: int = 1) -> tuple[bool, bool, str]:
-    """Whether a RayCluster is up, whether KubeRay failed to make its pods, and both in words. status.state is not asked: it stays "ready" when pods fail later (KubeRay 1.6.2)."""
+def _cluster_state(cluster: Child, *, least: int) -> _ClusterState:
+    """What KubeRay says of a RayCluster. status.state is not asked: it stays "ready" when pods fail later (KubeRay 1.6.2)."""
     status: dict[str, Any] = cluster.status
     if not status:
-        return (
-            False,
-            False,
-            f"KubeRay has not looked at RayCluster {cluster.name} yet; if this stays, see its log and `kubectl describe raycluster`",
-        )
+        text = f"KubeRay has not looked at RayCluster {cluster.name} yet; if this stays, see its log and `kubectl describe raycluster`"
+        return _ClusterState(up=False, failed=False, text=text)
     conditions = {c["type"]: c for c in status.get("conditions") or ()}
     head = conditions.get("HeadPodReady", {}).get("status") == "True"
     wanted, ready = int(status.get("desiredWorkerReplicas", 0)), int(status.get("readyWorkerReplicas", 0))
     failure = conditions.get("ReplicaFailure") or conditions.get("RayClusterReplicaFailure") or {}
     if failure.get("status") == "True":
-        return False, True, f"RayCluster {cluster.name}: {failure.get('reason')}: {failure.get('message')}"
-    text = f"RayCluster {cluster.name}: head {'ready' if head else 'not ready'}, {ready} of {wanted} workers ready"
-    return head and ready >= wanted >= least, False, text
+        text = f"RayCluster {cluster.name}: {failure.get('reason')}: {failure.get('message')}"
+        return _ClusterState(up=False, failed=True, text=text)
+    text = f"RayCluster {cluster.name}: head {'ready' if head else 'not ready'}, {ready} of {max(wanted, least)} workers ready"
+    return _ClusterState(up=head and ready >= wanted >= least, failed=False, text=text)
 
 
 def _failing(pods: Sequence[Pod]) -> tuple[Reason, str] | None:
@@ -151,10 +174,22 @@ def _refused_pods(observed: Observed, active: Known) -> Verdict | None:
     return None
 
 
-def _serving(ready: int, wanted: int, pods: Sequence[Pod], *, store: Sequence[Pod], ray_up: bool) -> Verdict:
+def _store_down(observed: Observed, active: Known, pods: Sequence[Pod]) -> Verdict | None:
+    """What is wrong with the store; None when it is up or none is planned."""
+    if active.revision.plan.store is None or any(p.ready and not p.deleting for p in pods):
+        return None
+    name = names.store(observed.owner, active.revision.name)
+    found = _failing(pods)
+    why = found[1] if found else "no pod of it is ready"
+    text = f"the Mooncake master (Deployment {name}) is not up, so stages cannot find each other's results: {why}"
+    return Verdict(ConditionType.SERVING_READY, Truth.FALSE, Reason.STORE_NOT_READY, text)
+
+
+def _serving(ready: int, wanted: int, pods: Sequence[Pod], *, store: Verdict | None, ray_up: bool) -> Verdict:
     kind = ConditionType.SERVING_READY
     if ready >= wanted:
-        return Verdict(kind, Truth.TRUE, Reason.SERVER_READY, f"{ready} of {wanted} servers answer /health")
+        text = f"{ready} of {wanted} servers answer /health"
+        return store or Verdict(kind, Truth.TRUE, Reason.SERVER_READY, text)
     for pod in pods:
         if pod.deleting or pod.ready:
             continue
@@ -166,8 +201,8 @@ def _serving(ready: int, wanted: int, pods: Sequence[Pod], *, store: Sequence[Po
         if pod.trouble or pod.last_words:
             text = ": ".join(part for part in (f"pod {pod.name}", pod.trouble, pod.last_words) if part)
             return Verdict(kind, Truth.FALSE, Reason.SERVER_FAILING, text)
-    if (found := _failing(store)) is not None:
-        return Verdict(kind, Truth.FALSE, Reason.SERVER_FAILING, f"the Mooncake store is not up: {found[1]}")
+    if store is not None:
+        return store
     text = f"{ready} of {wanted} servers answer /health; the others wait for Ray or initialise the engine (kubectl logs shows which)"
     return Verdict(kind, Truth.FALSE, Reason.SERVER_STARTING, text)
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from omni_operator.children.names import NAME, REPLICA, REVISION
 from omni_operator.planning.model import PodSecurity
 from omni_operator.topology import read
 from omni_operator.topology.inventory import Node
+
+_REPLICA = re.compile(r"[0-9]{1,2}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +57,10 @@ class Child:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pod:
-    """A pod; `trouble` is what keeps it from running, in the words of the scheduler or the kubelet."""
+    """A pod; `trouble` is what keeps it from running, in the words of the scheduler or the kubelet.
+
+    Of one that is being deleted, `ending_since` is when that was asked for, and `gone_by` when its grace period is over.
+    """
 
     namespace: str
     name: str
@@ -68,6 +75,8 @@ class Pod:
     created: str = ""
     started: str = ""  # when its youngest container started
     ready_since: str = ""
+    ending_since: str = ""
+    gone_by: str = ""
     unschedulable: str = ""
     trouble: str = ""
     last_words: str = ""
@@ -79,8 +88,8 @@ class Pod:
 
     @property
     def omni(self) -> str:
-        """Name of the OmniDeployment it belongs to, or nothing."""
-        return self.labels.get(NAME, "")
+        """Name of the OmniDeployment it belongs to, or nothing; a replica that cannot be is of somebody else's making."""
+        return self.labels.get(NAME, "") if not self.replica or _REPLICA.fullmatch(self.replica) else ""
 
     @property
     def revision(self) -> str:
@@ -183,11 +192,22 @@ def pod(raw: dict[str, Any]) -> Pod:
         created=meta.get("creationTimestamp", ""),
         started=max((r.get("startedAt", "") for r in running), default=""),
         ready_since=ready.get("lastTransitionTime", "") if ready.get("status") == "True" else "",
+        ending_since=_asked_at(meta),
+        gone_by=meta.get("deletionTimestamp", ""),
         labels=labels,
         unschedulable=stuck,
         trouble=trouble,
         last_words=last_words,
     )
+
+
+def _asked_at(meta: dict[str, Any]) -> str:
+    """When a pod's deletion was asked for: its deletionTimestamp is that plus the grace period."""
+    if "deletionTimestamp" not in meta:
+        return ""
+    asked = datetime.fromisoformat(meta["deletionTimestamp"])
+    asked -= timedelta(seconds=meta.get("deletionGracePeriodSeconds") or 0)
+    return asked.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _containers(status: dict[str, Any]) -> tuple[str, str]:

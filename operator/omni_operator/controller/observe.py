@@ -20,17 +20,24 @@ def observe(cache: Cache, omni: Omni) -> Observed:
     clusters = cache.children["RayCluster"]
     recorded = {str(m["node"]) for m in omni.status.get("nodeMemory") or ()}
     known, unreadable = _known(omni, children)
+    pods = cache.pods_of(omni.key)
     return Observed(
         omni=omni,
         owner=Owner(namespace=omni.namespace, name=omni.name, uid=omni.uid),
         known=known,
         children=children,
-        pods=cache.pods_of(omni.key),
+        pods=pods,
         referenced=clusters.get(omni.namespace, reference["name"]) if reference else None,
         kuberay_missing=clusters.missing,
         unreadable=unreadable,
         missing_nodes=frozenset(name for name in recorded if cache.nodes.get("", name) is None),
+        lost_nodes=frozenset(name for name in recorded | {p.node for p in pods if p.node} if _is_lost(cache, name)),
     )
+
+
+def _is_lost(cache: Cache, name: str) -> bool:
+    found = cache.nodes.get("", name)
+    return found is None or not found.node.ready
 
 
 def _known(omni: Omni, children: dict[tuple[str, str], Child]) -> tuple[dict[str, Known], tuple[str, ...]]:

@@ -19,6 +19,8 @@ from omni_operator.children.names import (
 from omni_operator.children.revision import Revision
 from omni_operator.controller.objects import Child, Omni, Pod
 
+_RAY = frozenset({Component.HEAD, Component.WORKER})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
@@ -33,6 +35,12 @@ class Known:
     revision: Revision
     created: str
     rendered_by: str = __version__
+
+    @property
+    def ray_pods(self) -> int:
+        """Pods of the Ray cluster that each replica has of its own: head and workers; 0 when it has none."""
+        plan = self.revision.plan
+        return 0 if plan.cluster_ref or not plan.has_ray else 1 + sum(group.pods for group in plan.groups)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +57,7 @@ class Observed:
         kuberay_missing: The API server does not know RayClusters.
         unreadable: Revisions whose record another version of the operator wrote.
         missing_nodes: Nodes of status.nodeMemory that exist no more; their memory went with them.
+        lost_nodes: Nodes of its pods and of status.nodeMemory that are not Ready, or exist no more.
     """
 
     omni: Omni
@@ -59,6 +68,7 @@ class Observed:
     referenced: Child | None
     kuberay_missing: bool
     missing_nodes: frozenset[str]
+    lost_nodes: frozenset[str] = frozenset()
     unreadable: tuple[str, ...] = ()
 
     @property
@@ -93,24 +103,27 @@ class Observed:
                 recorded.add((pod.node, node_folder(self.owner, pod.revision, int(pod.replica))))
         return frozenset(pair for pair in recorded if pair[0] not in self.missing_nodes)
 
-    def outlived_servers(self, revision: str) -> tuple[Pod, ...]:
-        """Servers that were ready before a pod of their Ray cluster (re)started, so what they joined is gone.
+    def bereft_servers(self, active: Known) -> tuple[tuple[Pod, str], ...]:
+        """Ready servers that lost what they joined, each with what that was: their /health says 200 while requests hang.
 
-        The launcher lets a server start when Ray has all its accelerators, so no worker of the first hour starts later.
+        The launcher lets a server start when Ray has all its accelerators, so while one is ready no Ray pod is missing and none
+        starts unless one was lost. A store that restarted knows no client of before, in the server as in its workers; a
+        server's end is that of its actors.
         """
-        youngest: dict[str, str] = {}
-        for p in self.live_pods():
-            if p.revision == revision and p.labels.get(COMPONENT) in {Component.HEAD, Component.WORKER}:
-                youngest[p.replica] = max(p.started, youngest.get(p.replica, ""))
-        return tuple(
-            p
-            for p in self.live_pods()
-            if p.revision == revision
-            and p.labels.get(COMPONENT) == Component.SERVING
-            and p.ready_since
-            and not p.deleting
-            and p.ready_since < youngest.get(p.replica, "")
-        )
+        mine = [p for p in self.live_pods() if p.revision == active.revision.name]
+        stores = [p for p in mine if p.labels.get(COMPONENT) == Component.STORE]
+        found = []
+        for server in mine:
+            if server.labels.get(COMPONENT) != Component.SERVING or not server.ready_since or server.deleting:
+                continue
+            ray = [p for p in mine if p.labels.get(COMPONENT) in _RAY and p.replica == server.replica]
+            youngest = max((*ray, *stores), key=lambda p: p.started, default=None)
+            left = sum(p.phase == "Running" and not _leaves(p, server) for p in ray)
+            if youngest is not None and youngest.started > server.ready_since:
+                found.append((server, f"pod {youngest.name} (re)started after it had joined"))
+            elif left < active.ray_pods:
+                found.append((server, f"{left} of the {active.ray_pods} pods of its Ray cluster are left"))
+        return tuple(found)
 
     def sweepers(self) -> dict[str, Pod]:
         """Our sweeper pods by name."""
@@ -124,6 +137,14 @@ class Observed:
             for p in self.live_pods()
             if p.replica and p.labels.get(REVISION) and node_folder(self.owner, p.revision, int(p.replica)) == folder
         )
+
+
+def _leaves(pod: Pod, server: Pod) -> bool:
+    """Whether a pod began to end under a server.
+
+    One that joined a pod on its way out stays until that is gone: ended before, the next would only do the same.
+    """
+    return pod.deleting and pod.ending_since >= server.ready_since
 
 
 @dataclass(frozen=True, slots=True)

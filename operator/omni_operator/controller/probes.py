@@ -1,7 +1,7 @@
 """HTTP for the kubelet and for Prometheus: /livez, /readyz, /metrics.
 
 Liveness is the event loop's own answer, and that no task has ended that must not; readiness is "the caches are
-complete", so that a rollout of the operator waits for a process that can act.
+complete" (and before that, that there are OmniDeployments at all), so that a rollout waits for a process that can act.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ class Probes:
     """The server."""
 
     def __init__(
-        self, *, port: int, metrics: Metrics, dead: Callable[[], list[str]], ready: Callable[[], bool]
+        self, *, port: int, metrics: Metrics, dead: Callable[[], list[str]], waits_for: Callable[[], str]
     ) -> None:
         self._port = port
         self._metrics = metrics
         self._dead = dead
-        self._ready = ready
+        self._waits_for = waits_for
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
@@ -48,7 +48,8 @@ class Probes:
         return web.Response(text="ended: " + ", ".join(dead), status=500) if dead else web.Response(text="ok")
 
     async def _readyz(self, _: web.Request) -> web.Response:
-        return web.Response(text="ok") if self._ready() else web.Response(text="caches are not complete", status=503)
+        what = self._waits_for()
+        return web.Response(text=f"waiting for {what}", status=503) if what else web.Response(text="ok")
 
     async def _show_metrics(self, _: web.Request) -> web.Response:
         return web.Response(body=generate_latest(self._metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -19,7 +19,7 @@ from omni_operator import __version__
 from omni_operator.api.conditions import ConditionType, Reason, Truth
 from omni_operator.children import names
 from omni_operator.children.describe import summary
-from omni_operator.children.names import REPLICA, REVISION, node_folder
+from omni_operator.children.names import COMPONENT, REPLICA, REVISION, Component, node_folder
 from omni_operator.children.render import children as render
 from omni_operator.controller.act import Act
 from omni_operator.controller.cache import Cache
@@ -115,7 +115,7 @@ class Reconciler:
                 desired = {node_folder(observed.owner, keep, replica) for replica in range(replicas)}
             free = await self._memory.clear_the_way(observed, desired)
             guarded = not desired or observed.has_finalizer or await self._omni.finalizer(observed, present=True)
-            if (not retiring or keep in observed.known) and free and guarded:
+            if (not act.in_the_way or keep in observed.known) and free and guarded:
                 await self._apply_children(observed, decision, wanted, act)
         folders = await self._memory.sweep(observed, desired, act)
         if wanted is not None and not desired and not folders and not retiring and observed.has_finalizer:
@@ -142,11 +142,13 @@ class Reconciler:
         await ensure(config)
         if act.foreign or act.refused:
             return
-        stale = await self._end_stale_servers(observed, wanted, act)
-        servers = [i for i in rest if i["kind"] == "Deployment" and i["metadata"]["name"] not in stale]
-        others = [i for i in rest if i["kind"] != "Deployment"]
-        await asyncio.gather(*(ensure(intent) for intent in others))
-        await asyncio.gather(*(ensure(intent) for intent in servers))  # younger than what they join
+        stale = await self._end_stale_servers(observed, wanted, decision.replicas, act)
+        others = [i for i in rest if not _is_server(i)]
+        there = await asyncio.gather(*(ensure(intent) for intent in others))
+        alone = {_replica(i) for i, ok in zip(others, there, strict=True) if i["kind"] == "RayCluster" and not ok}
+        # Younger than what they join, and not without it: a server that joined nothing would be ended by the next look.
+        servers = [i for i in rest if _is_server(i) and _replica(i) not in stale | alone]
+        await asyncio.gather(*(ensure(intent) for intent in servers))
         names_wanted = {(intent["kind"], intent["metadata"]["name"]) for intent in intents}
         extra = [
             child
@@ -157,29 +159,29 @@ class Reconciler:
         ]
         await self._removal.end(observed, extra, act)
 
-    async def _end_stale_servers(self, observed: Observed, wanted: Known, act: Act) -> set[str]:
-        """Ends servers that joined a Ray cluster which is no more; returns names of Deployments not to apply now.
+    async def _end_stale_servers(self, observed: Observed, wanted: Known, replicas: int, act: Act) -> set[str]:
+        """Ends servers that joined what is no more; returns the replicas whose server must not be made now.
 
         A new head does not know an old raylet, and a stage actor whose pod restarted stays dead, while /health says 200 (0.16, run).
         """
-        plan, ended = wanted.revision.plan, set[str]()
-        for (kind, name), server in observed.children.items():
-            replica = server.labels.get(REPLICA, "")
-            ours = server.owner_uid == observed.owner.uid and server.labels.get(REVISION) == wanted.revision.name
-            if kind != "Deployment" or not replica or not ours or plan.cluster_ref:
+        revision, ended = wanted.revision, set[str]()
+        for replica in range(replicas if wanted.ray_pods else 0):
+            name = names.serving(observed.owner, revision.name, replica)
+            server = observed.children.get(("Deployment", name))
+            if server is None or server.owner_uid != observed.owner.uid:
                 continue
-            cluster = names.ray_cluster(observed.owner, wanted.revision.name, int(replica))
+            cluster = names.ray_cluster(observed.owner, revision.name, replica)
             joined = observed.children.get(("RayCluster", cluster))
             if joined is None or joined.created > server.created:
-                ended.add(name)
-                if not server.deleting:
-                    await self._children.delete(observed, server, act)
-                    text = f"Deployment {name}: made again, since its Ray cluster is a new one"
+                ended.add(str(replica))
+                if not server.deleting and await self._children.delete(observed, server, act):
+                    what = "is gone" if joined is None else "is a new one"
+                    text = f"Deployment {name}: ended, since RayCluster {cluster} {what}; it is made again to join it"
                     act.stories.append(Story(False, "Repaired", text))
-        for pod in observed.outlived_servers(wanted.revision.name):
-            await self._children.end_pod(pod)
-            text = f"pod {pod.name}: ended, since a pod of its Ray cluster restarted after it had joined"
-            act.stories.append(Story(True, "ServerRestarted", text))
+        for pod, why in observed.bereft_servers(wanted):
+            if pod.replica not in ended:  # whose Deployment takes it along
+                await self._children.end_pod(pod)
+                act.stories.append(Story(True, "ServerRestarted", f"pod {pod.name}: ended, since {why}"))
         return ended
 
     async def _report(self, observed: Observed, outcome: Outcome, act: Act) -> float | None:
@@ -200,6 +202,14 @@ class Reconciler:
         for story in from_conditions(before, status, summary=text):
             await self._omni.tell(observed.omni, story)
         return again
+
+
+def _is_server(intent: dict[str, Any]) -> bool:
+    return bool(intent["metadata"]["labels"].get(COMPONENT) == Component.SERVING)
+
+
+def _replica(intent: dict[str, Any]) -> str:
+    return str(intent["metadata"]["labels"].get(REPLICA, ""))
 
 
 def _matters(before: dict[str, Any], after: dict[str, Any]) -> bool:

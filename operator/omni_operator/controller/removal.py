@@ -13,7 +13,7 @@ from omni_operator.children.names import COMPONENT, NODE_SHM_PARENT, REPLICA, RE
 from omni_operator.controller.act import Act
 from omni_operator.controller.child_writer import ChildWriter
 from omni_operator.controller.node_memory import NodeMemory, swept
-from omni_operator.controller.objects import Child
+from omni_operator.controller.objects import Child, Pod
 from omni_operator.controller.observed import Observed, Verdict
 from omni_operator.controller.omni_writer import OmniWriter
 from omni_operator.kube.client import ApiError
@@ -21,7 +21,9 @@ from omni_operator.kube.client import ApiError
 _log = logging.getLogger(__name__)
 # What holds accelerators goes first; policies and the revision's record go when its pods are gone.
 _WORKLOADS = frozenset({"RayCluster", "Deployment", "Service", "PodDisruptionBudget"})
+_WITH_PODS = frozenset({"RayCluster", "Deployment"})
 _ORPHAN = "orphan"  # the garbage collector's finalizer of `kubectl delete --cascade=orphan`
+_OVERDUE = 60.0  # seconds after a pod's grace period; the kubelet has killed it by then, if there is one
 _PATIENCE = 60.0  # seconds; a deletion that goes well is over by then and needs no words
 
 
@@ -38,11 +40,13 @@ class Removal:
         """Ends children in an order that is quick and safe; True when nothing of them is left.
 
         Servers first: one whose Ray cluster goes at the same time takes over a minute to end, otherwise eight seconds (0.16,
-        run). Policies and the revision's record last, when no pod needs them.
+        run). One that is stuck is not waited for: its Ray cluster holds accelerators on nodes that are well. Policies and the
+        revision's record last, when no pod needs them.
         """
         revisions = {c.labels.get(REVISION) for c in children}
         pods = [p for p in observed.live_pods() if p.revision in revisions]
-        serving = {p.replica for p in pods if p.labels.get(COMPONENT) == Component.SERVING}
+        servers = [p for p in pods if p.labels.get(COMPONENT) == Component.SERVING]
+        serving = {p.replica for p in servers if not self._is_stuck(observed, p, act)}
         workloads = [c for c in children if c.kind in _WORKLOADS]
         for child in workloads:
             waits = child.kind == "RayCluster" and child.labels.get(REPLICA) in serving
@@ -76,9 +80,23 @@ class Removal:
             ending = [c for c in mine if c.kind in _WORKLOADS] if busy else mine
             if not await self.end(observed, ending, act) or busy:
                 left.add(revision)
-                act.blockers += [f"pod {p.name} on node {p.node or 'none'}" for p in pods[:4]]
-                act.blockers += [f"shared memory on node {node}" for node, _ in dirty[:4] if not pods]
+                stuck = all(self._is_stuck(observed, p, act) for p in pods)
+                out_of_reach = stuck and all(node in observed.lost_nodes for node, _ in dirty)
+                if ending or not busy or not out_of_reach:
+                    act.in_the_way.add(revision)
+                act.blockers += [f"pod {p.name} on node {_named(observed, p.node)}" for p in pods[:4]]
+                act.blockers += [f"shared memory on node {_named(observed, node)}" for node, _ in dirty[:4] if not pods]
         return left
+
+    def _is_stuck(self, observed: Observed, pod: Pod, act: Act) -> bool:
+        """Whether a pod's end will not be heard of soon: its node is lost, or its grace period is long over."""
+        if not pod.deleting:
+            return False
+        left = _OVERDUE - (self.now() - datetime.fromisoformat(pod.gone_by)).total_seconds()
+        if pod.node in observed.lost_nodes or left <= 0:
+            return True
+        act.look_again(left + 1)
+        return False
 
     async def delete(self, observed: Observed) -> float | None:
         """Ends everything, sweeps node memory, then lets the OmniDeployment go.
@@ -101,28 +119,51 @@ class Removal:
             folders, retiring = frozenset(), set()
         if not folders and not retiring:
             await self.omni.finalizer(observed, present=False)
+        act.blockers += act.refused  # a sweeper that the namespace does not admit is all that a deletion may wait for
+        again = await self._explain_deletion(observed, act) if folders or retiring else None
         if act.refused:
             raise ApiError(422, "ChildRefused", "; ".join(act.refused))
-        return await self._explain_deletion(observed, act) if folders or retiring else None
+        return again
 
     async def _explain_deletion(self, observed: Observed, act: Act) -> float | None:
         """Says what a deletion waits for, once it takes longer than one that goes well."""
         since = datetime.fromisoformat(observed.omni.deleted_at)
         left = _PATIENCE - (self.now() - since).total_seconds()
         if left > 0:
-            return left + 1
+            act.look_again(left + 1)
+            return act.again
         waits = ", ".join(sorted(act.blockers)) or "its children"
         text = f"being deleted since {observed.omni.deleted_at}; it waits for {waits}"
         await self.omni.amend(observed.omni, Verdict(ConditionType.PROGRESSING, Truth.TRUE, Reason.DELETING, text))
         return act.again
 
 
+def _named(observed: Observed, node: str) -> str:
+    """A node in words, with what to do where waiting may not help."""
+    if node in observed.lost_nodes:
+        return f"{node}, which is not Ready (if it does not come back, delete the Node)"
+    return node or "none"
+
+
 def _orphaned(observed: Observed) -> bool:
     """Whether the user keeps the children (kubectl delete --cascade=orphan).
 
-    The garbage collector's finalizer may come and go between two looks; what it leaves is children without an owner.
+    The garbage collector's finalizer may come and go between two looks; what it leaves is children without an owner. Those
+    that make pods tell it, by their own names: a copy that somebody made of a child has labels like ours and no owner either.
     """
-    return _ORPHAN in observed.omni.finalizers or any(not child.owner_uid for child in observed.children.values())
+    return _ORPHAN in observed.omni.finalizers or any(
+        not child.owner_uid and child.name in _own_names(observed, child)
+        for child in observed.children.values()
+        if child.kind in _WITH_PODS
+    )
+
+
+def _own_names(observed: Observed, child: Child) -> set[str]:
+    """Names that a child with these labels may have if we made it."""
+    owner, revision, replica = observed.owner, child.labels.get(REVISION, ""), child.labels.get(REPLICA, "")
+    if not replica.isdecimal():
+        return {names.store(owner, revision)}
+    return {names.ray_cluster(owner, revision, int(replica)), names.serving(owner, revision, int(replica))}
 
 
 def revisions(observed: Observed) -> set[str]:

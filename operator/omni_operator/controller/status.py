@@ -10,7 +10,7 @@ from omni_operator.api.conditions import ConditionType, Reason, Truth
 from omni_operator.api.status import Condition, NodeMemory, OmniDeploymentStatus, PlanStatus
 from omni_operator.children import names, services
 from omni_operator.children.describe import describe
-from omni_operator.children.names import COMPONENT, Component
+from omni_operator.children.names import COMPONENT, REVISION, Component
 from omni_operator.controller.health import Health, judge
 from omni_operator.controller.objects import Omni
 from omni_operator.controller.observed import Known, Observed, Outcome, Verdict
@@ -32,7 +32,7 @@ def make_status(observed: Observed, outcome: Outcome, *, now: datetime) -> tuple
         backend=active.revision.plan.backend.value if active else None,
         transport=active.revision.plan.transport if active else None,
         endpoint=services.endpoint(observed.owner, active.revision) if active else None,
-        replicas=outcome.replicas,
+        replicas=_existing(observed, active) if active else 0,
         ready_replicas=health.ready_replicas,
         replicas_summary=f"{health.ready_replicas}/{outcome.replicas}",
         selector=f"{names.NAME}={observed.owner.name},{COMPONENT}={Component.SERVING.value}",
@@ -40,6 +40,17 @@ def make_status(observed: Observed, outcome: Outcome, *, now: datetime) -> tuple
         node_memory=[NodeMemory(node=node, revision=folder) for node, folder in sorted(outcome.folders)],
     )
     return model.model_dump(by_alias=True, mode="json", exclude_none=True), again
+
+
+def _existing(observed: Observed, active: Known) -> int:
+    """Replicas that are there now: what an autoscaler takes for the current number."""
+    return sum(
+        child.kind == "Deployment"
+        and child.labels.get(REVISION) == active.revision.name
+        and child.labels.get(COMPONENT) == Component.SERVING
+        and child.owner_uid == observed.owner.uid
+        for child in observed.children.values()
+    )
 
 
 def _ready(outcome: Outcome, health: Health) -> Verdict:
@@ -54,11 +65,12 @@ def _ready(outcome: Outcome, health: Health) -> Verdict:
         return Verdict(kind, Truth.FALSE, Reason.FOREIGN_OBJECT, text)
     if health.transport.truth is Truth.FALSE:
         return Verdict(kind, Truth.FALSE, Reason.DEGRADED, health.transport.message)
-    if health.ready_replicas >= outcome.replicas and health.ray.truth is Truth.TRUE:
+    parts = (health.ray, health.serving)
+    if health.ready_replicas >= outcome.replicas and all(part.truth is Truth.TRUE for part in parts):
         return Verdict(
             kind, Truth.TRUE, Reason.SERVING, f"{health.ready_replicas} of {outcome.replicas} replicas serve"
         )
-    causes = [part for part in (health.ray, health.serving) if part.truth is not Truth.TRUE]
+    causes = [part for part in parts if part.truth is not Truth.TRUE]
     # A server that waits for Ray is no cause; Ray that waits for a server's pod neither.
     cause = next((c for c in causes if c.reason not in {Reason.SERVER_STARTING, Reason.RAY_STARTING}), causes[0])
     starting = cause.reason in {Reason.SERVER_STARTING, Reason.RAY_STARTING}

@@ -139,6 +139,19 @@ class Kube:
         raw: bytes = await self._call("LIST", resource, resource.path(), query=query, raw=True)
         return raw
 
+    async def discovers(self, resource: Resource) -> bool:
+        """Whether the API server's lists of groups and of their kinds name a kind; they follow a new CRD by a moment.
+
+        Raises:
+            ApiError: The server refused, for example 404 when the group's version has gone between the two answers.
+        """
+        group, _, version = resource.api_version.partition("/")
+        found = await self._call("GET", resource, "/apis")
+        if not any(g["name"] == group and version in {v["version"] for v in g["versions"]} for g in found["groups"]):
+            return False
+        kinds = await self._call("GET", resource, resource.prefix)
+        return any(kind["name"] == resource.plural for kind in kinds["resources"])
+
     async def watch(self, resource: Resource, *, query: dict[str, str], silence: float) -> AsyncIterator[bytes]:
         """Lines of a watch in all namespaces.
 

@@ -63,7 +63,8 @@ class KeyedQueue:
         """Asks for a look after a failure: exponential with jitter, at most a minute; returns the delay in seconds."""
         count = self._failures.get(key, 0)
         self._failures[key] = count + 1
-        delay = min(_LAST_DELAY, _FIRST_DELAY * 2.0**count) * (0.5 + random.random() / 2)  # noqa: S311
+        # Bounded before it is raised: 2.0**1024 is an OverflowError, and this runs where a failure is already being handled.
+        delay = min(_LAST_DELAY, _FIRST_DELAY * 2.0 ** min(count, 16)) * (0.5 + random.random() / 2)  # noqa: S311
         self.add_after(key, delay)
         return delay
 

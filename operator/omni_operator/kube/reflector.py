@@ -109,7 +109,7 @@ class Reflector(Generic[T]):
                 self._version = ""
             except (OSError, aiohttp.ClientError, TimeoutError) as exc:
                 self._failures += 1
-                _log.info("watch of %s broke (%s); again", self.resource.plural, exc or type(exc).__name__)
+                _log.info("watch of %s broke (%s); again", self.resource.plural, str(exc) or type(exc).__name__)
             except Exception:  # whatever a server or a proxy may send, this must not end
                 self._failures += 1
                 _log.exception("watch of %s sent what cannot be read; listing anew", self.resource.plural)
@@ -127,18 +127,22 @@ class Reflector(Generic[T]):
         return out
 
     async def _relist(self) -> None:
-        """Replaces the store; what the list lacks is removed, which is the only trace of a deletion that was missed."""
-        found: set[Key] = set()
+        """Replaces the store; what the list lacks is removed, which is the only trace of a deletion that was missed.
+
+        All pages at one time: between two of them a look would see a server of now with the workers of before.
+        """
+        found: dict[Key, T] = {}
         query = {**self._query(), "limit": str(_PAGE)}
         while True:
             page = json.loads(await self.kube.list_page(self.resource, query=query))
             for raw in page.get("items") or []:
                 made = self.decode(raw)
-                found.add((made.namespace, made.name))
-                self._put(made)
+                found[made.namespace, made.name] = made
             if not (more := page["metadata"].get("continue")):
                 break
             query["continue"] = more
+        for made in found.values():
+            self._put(made)
         for key in [key for key in self._objects if key not in found]:
             self._remove(key)
         self._version = page["metadata"]["resourceVersion"]

@@ -1,0 +1,106 @@
+"""Local and Headless on a real API server with KubeRay, and that `omni plan -o manifests` is what the operator then makes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from omni_operator.controller.drift import first_difference
+from tests.api.world import World
+
+MODERN = {"engine": {"version": "0.30.0"}}
+
+
+def test_local_is_one_pod_and_no_ray_cluster(world: World) -> None:
+    world.create(**MODERN, placement={"nodeSelector": world.nodes(1, nvidia_com__gpu=4)})
+    omni = world.ready()
+    assert omni["status"]["backend"] == "Local"
+    assert omni["status"]["transport"] == "shm"
+    assert world.condition("RayClusterReady")["reason"] == "NotApplicable"
+    assert not world.list("RayCluster")
+    (server,) = world.list("Pod")
+    container = server["spec"]["containers"][0]
+    assert container["command"][:2] == ["vllm-omni", "serve"]
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == "2"  # code2wav shares the thinker's
+
+    world.edit(suspend=True)
+    world.wait("its pod to go", lambda: not world.list("Pod"))
+    world.edit(suspend=False)
+    again = world.ready()
+    assert again["status"]["revision"] == omni["status"]["revision"]
+
+
+def test_headless_runs_stage_0_beside_the_server_and_others_in_worker_groups(world: World) -> None:
+    world.create(**MODERN, placement={"nodeSelector": world.nodes(2, nvidia_com__gpu=1)})
+    omni = world.ready()
+    assert omni["status"]["backend"] == "Headless"
+    assert omni["status"]["transport"] == "MooncakeStore/tcp"
+    (cluster,) = world.list("RayCluster")
+    (group,) = cluster["spec"]["workerGroupSpecs"]
+    assert group["groupName"] == "stage-1"
+    worker = next(p for p in world.list("Pod") if p["metadata"]["labels"].get("ray.io/node-type") == "worker")
+    assert worker["spec"]["containers"][0]["command"][0] == "python3", "KubeRay replaced the command"
+    name = f"{cluster['metadata']['name']}-head"
+    service = world.child("Service", name)
+    assert service is not None
+    assert service["spec"]["publishNotReadyAddresses"] is True
+    world.delete()
+    world.wait("all children to go", lambda: not world.children(pods=True))
+
+
+def test_an_edit_goes_from_one_backend_to_another(world: World) -> None:
+    world.create(placement={"nodeSelector": world.nodes(1, nvidia_com__gpu=4)})
+    first = world.ready()
+    assert first["status"]["backend"] == "Ray"
+    world.edit(**MODERN)
+    world.wait("the other backend", lambda: world.get()["status"].get("backend") == "Local")
+    second = world.ready(seconds=120)
+    assert second["status"]["revision"] != first["status"]["revision"]
+    world.wait("the Ray cluster to go", lambda: not world.list("RayCluster"))
+
+
+CASES: dict[str, tuple[int, int, dict[str, Any]]] = {
+    "ray": (2, 2, {}),
+    "ray one node": (1, 4, {}),
+    "local": (1, 4, MODERN),
+    "headless": (2, 1, {**MODERN, "replicas": 1}),
+}
+
+
+@pytest.mark.parametrize(("nodes", "gpus", "parts"), CASES.values(), ids=CASES)
+def test_manifests_are_what_the_operator_makes(world: World, nodes: int, gpus: int, parts: dict[str, Any]) -> None:
+    selector = world.nodes(nodes, nvidia_com__gpu=gpus)
+    world.operator.stop()
+    created = world.create(**parts, placement={"nodeSelector": selector})
+    planned = _manifests(world, created)
+    world.operator.start()
+    world.ready()
+    made = world.children()
+    assert {(obj["kind"], obj["metadata"]["name"]) for obj in planned} == made.keys()
+    for obj in planned:
+        live = made[obj["kind"], obj["metadata"]["name"]]
+        assert obj["metadata"]["labels"].items() <= live["metadata"]["labels"].items()
+        assert obj["metadata"]["ownerReferences"] == live["metadata"]["ownerReferences"]
+        body = {key: value for key, value in obj.items() if key not in {"apiVersion", "kind"}}  # lists leave them out
+        assert first_difference(live, body) is None, (obj["kind"], obj["metadata"]["name"])
+
+
+def _manifests(world: World, created: dict[str, Any]) -> list[dict[str, Any]]:
+    """What `omni plan -o manifests` prints of an object that exists."""
+    kubeconfig = str(world.plane.kubeconfig("admin"))
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "omni"), "plan", "-f", "-", "-o", "manifests"],
+        input=json.dumps(created),
+        env={**os.environ, "KUBECONFIG": kubeconfig},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return list(yaml.safe_load_all(done.stdout))
