@@ -1,4 +1,4 @@
-"""Writes the files that follow from others: the CRD, and the chart's copies of the CRD, the rules and the values table.
+"""Writes the files that follow from others: the CRD, the chart's copies of it, reference pages, pictures of plans.
 
 `make generate` runs it; with --check it writes nothing and fails when a file is not what it would write.
 """
@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import node_pairs
+import pictures
 import reference
 import yaml
 
@@ -30,6 +32,8 @@ def files() -> dict[Path, str]:
         CHART / "files/crds" / CRD: kept(crd),
         CHART / "files/rules.yaml": rules((ROOT / "manifests/base/rbac.yaml").read_text()),
         **{path.relative_to(ROOT): text for path, text in reference.pages().items()},
+        Path("docs/reference/node-pairs.md"): reference.HEAD + node_pairs.page(),
+        **pictures.files(),
         CHART / "README.md": with_table(readme, (ROOT / CHART / "values.yaml").read_text()),
     }
 

@@ -27,7 +27,7 @@ class Access:
             config.load_kube_config(context=context, persist_config=False)  # type: ignore[no-untyped-call]
             listed: Any = config.list_kube_config_contexts()  # type: ignore[no-untyped-call]
         except ConfigException as exc:
-            msg = f"no usable kubeconfig: {exc}; set KUBECONFIG or use --context"
+            msg = f"no usable kubeconfig: {exc}; set KUBECONFIG or use --context (plan, explain and inventory can do with --nodes FILE)"
             raise AccessError(msg) from exc
         contexts, active = listed
         chosen = next((c for c in contexts if c["name"] == context), active)
@@ -64,20 +64,19 @@ class Access:
             raise AccessError(f"{method} {path}: {answer.status} {message}", status=answer.status)
         return parsed
 
-    def omni(self, name: str) -> dict[str, Any]:
-        """An OmniDeployment of the namespace.
+    def omni(self, name: str, *, namespace: str | None = None) -> dict[str, Any]:
+        """An OmniDeployment of a namespace; of the context's when none is named.
 
         Raises:
             AccessError: It does not exist, or the request failed.
         """
-        path = f"/apis/{GROUP}/{VERSION}/namespaces/{self.namespace}/{PLURAL}/{name}"
+        where = namespace or self.namespace
+        path = f"/apis/{GROUP}/{VERSION}/namespaces/{where}/{PLURAL}/{name}"
         try:
             found: dict[str, Any] = self.request("GET", path)
         except AccessError as exc:
             if exc.status == 404:
-                msg = (
-                    f"there is no OmniDeployment {name} in namespace {self.namespace}; `kubectl get omni -A` lists them"
-                )
+                msg = f"there is no OmniDeployment {name} in namespace {where}; `kubectl get omni -A` lists them"
                 raise AccessError(msg, status=404) from exc
             raise
         return found

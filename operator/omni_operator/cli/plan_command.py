@@ -1,69 +1,120 @@
-"""`omni plan`: what the operator would decide, from a file, without changing anything; nodes from a file or a cluster."""
+"""`omni plan`: what the operator would decide, without changing anything; with --diff also what that would change."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
 
-from omni_operator.api.spec import OmniDeploymentSpec
-from omni_operator.children.describe import describe
-from omni_operator.children.names import Owner
+from omni_operator.children.describe import describe, summary
 from omni_operator.children.render import children
-from omni_operator.children.revision import new_revision
-from omni_operator.cli import view
-from omni_operator.cli.access import Access
-from omni_operator.cli.inventory import from_cluster, from_file
-from omni_operator.planning.model import PodSecurity, Refused
-from omni_operator.planning.plan import make_plan
+from omni_operator.cli import svg, terminal, view
+from omni_operator.cli.decided import INVALID, Decided, No, Source, decide, decide_on
+from omni_operator.cli.difference import Difference, difference, first
+from omni_operator.cli.inventory import Whose
+from omni_operator.cli.manifest import ManifestError, read
+from omni_operator.cli.picture import Picture, picture
+from omni_operator.cli.running import running
 
-OK, INVALID, MUST_WAIT, POLICY = 0, 2, 3, 4  # exit codes
 
-
-def plan(*, file: Path, nodes: Path | None, access: Access | None, security: str | None, output: str) -> int:
+def plan(*, file: Path, source: Source, output: str) -> int:
     """Prints the plan; the exit code says whether it can be made real."""
-    console, errors = view.console(), view.console(stderr=True)
-    raw = yaml.safe_load(sys.stdin.read() if str(file) == "-" else file.read_text())
-    try:
-        spec = OmniDeploymentSpec.model_validate(raw["spec"])
-    except ValidationError as exc:
-        for error in exc.errors():
-            where = ".".join(str(part) for part in error["loc"])
-            errors.print(f"spec.{where}: {error['msg']}", markup=False)
-        return INVALID
-    if nodes is not None:
-        inventory, level = from_file(nodes), PodSecurity.PRIVILEGED
-    else:
-        assert access is not None
-        inventory, level = from_cluster(access)
-    result = make_plan(spec=spec, inventory=inventory, pod_security=PodSecurity(security) if security else level)
-    if isinstance(result, Refused):
-        errors.print(f"{result.condition}: {result.reason}: {result.message}", markup=False)
-        return INVALID if result.condition == "Accepted" else POLICY
-    meta = raw["metadata"]
-    namespace = meta.get("namespace") or (access.namespace if access else "default")
-    owner = Owner(namespace=namespace, name=meta["name"], uid=meta.get("uid", "00000000-0000"))
-    revision = new_revision(spec=spec, plan=result.plan)
-    if output == "table":
-        described = describe(owner, revision, nodes={}).model_dump(by_alias=True, mode="json")
-        console.print(view.pods(described))
-        console.print(view.edges(described))
-        for note in [*result.plan.notes, *([f"must wait: {result.waits_for}"] if result.waits_for else [])]:
-            console.print(f"note: {note}", style="dim", markup=False)
-    else:
-        _print_data(output, owner, revision, spec, result.plan.model_dump(mode="json"))
-    return MUST_WAIT if result.waits_for else OK
+    found = decide(file, source)
+    if isinstance(found, No):
+        return refuse(found)
+    OUTPUTS[output](found)
+    return found.code
 
 
-def _print_data(output: str, owner: Owner, revision: Any, spec: OmniDeploymentSpec, data: dict[str, Any]) -> None:
+def diff(*, file: Path, source: Source, against: Path | None, output: str) -> int:
+    """Prints what would change of what runs, or of another file's plan; exit code as of the plan."""
+    found = decide(file, source)
+    if isinstance(found, No):
+        return refuse(found)
+    made = _from_file(against, found, source) if against else _from_cluster(found, source)
+    if isinstance(made, No):
+        return refuse(made)
     if output == "json":
-        sys.stdout.write(json.dumps(data, indent=2) + "\n")
+        sys.stdout.write(json.dumps(made.data(), indent=2) + "\n")
     elif output == "yaml":
-        sys.stdout.write(yaml.safe_dump(data, sort_keys=False))
+        sys.stdout.write(yaml.safe_dump(made.data(), sort_keys=False, allow_unicode=True))
     else:
-        made = children(owner, revision, replicas=spec.replicas, service=spec.serving.service)
-        sys.stdout.write(yaml.safe_dump_all(json.loads(json.dumps(made)), sort_keys=False))
+        console = view.console()
+        console.print(view.difference(made))
+        view.notes(console, found.notes)
+    return found.code
+
+
+def refuse(no: No) -> int:
+    """Prints why there is no plan."""
+    view.console(stderr=True).print(no.message, markup=False, highlight=False, soft_wrap=True)
+    return no.code
+
+
+def _from_file(path: Path, found: Decided, source: Source) -> Difference | No:
+    try:
+        manifest = read(path)
+    except ManifestError as exc:
+        return No(INVALID, str(exc))
+    whose = Whose(namespace=found.owner.namespace, name=manifest.name)
+    other = decide_on(manifest, whose=whose, around=found.around, security=source.security)
+    if isinstance(other, No):
+        return No(other.code, f"{path}: {other.message}")
+    return difference(other.revision, found.revision, inventory=found.around.inventory)
+
+
+def _from_cluster(found: Decided, source: Source) -> Difference:
+    assert source.access is not None
+    name, namespace = found.owner.name, found.owner.namespace
+    runs = running(source.access, namespace=namespace, name=name)
+    if runs is None or runs.revision is None:
+        lacking = runs.lacking if runs else f"there is no OmniDeployment {name} in namespace {namespace}"
+        return first(found.revision, lacking=lacking)
+    return difference(runs.revision, found.revision, inventory=found.around.inventory, spec=runs.spec())
+
+
+def drawn(found: Decided) -> Picture:
+    """The picture of a plan."""
+    made = found.revision
+    return picture(made.plan, spec=made.spec, inventory=found.around.inventory)
+
+
+def _table(found: Decided) -> None:
+    console = view.console()
+    described = describe(found.owner, found.revision, nodes={})
+    console.print(described.summary, markup=False, highlight=False)
+    console.print(terminal.draw(drawn(found)), soft_wrap=True)
+    console.print(view.edges(described.model_dump(by_alias=True, mode="json")))
+    view.notes(console, found.notes)
+
+
+def _svg(found: Decided) -> None:
+    title = f"{found.owner.name} in namespace {found.owner.namespace}"
+    sys.stdout.write(svg.draw(drawn(found), title=title, about=summary(found.revision.plan)))
+
+
+def _json(found: Decided) -> None:
+    sys.stdout.write(json.dumps(found.revision.plan.model_dump(mode="json"), indent=2) + "\n")
+
+
+def _yaml(found: Decided) -> None:
+    sys.stdout.write(yaml.safe_dump(found.revision.plan.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+
+
+def _manifests(found: Decided) -> None:
+    made = found.revision
+    objects: Any = children(found.owner, made, replicas=made.spec.replicas, service=made.spec.serving.service)
+    sys.stdout.write(yaml.safe_dump_all(json.loads(json.dumps(objects)), sort_keys=False))
+
+
+OUTPUTS: dict[str, Callable[[Decided], None]] = {
+    "table": _table,
+    "json": _json,
+    "yaml": _yaml,
+    "manifests": _manifests,
+    "svg": _svg,
+}

@@ -58,11 +58,12 @@ def _ready(omni: dict[str, Any]) -> bool:
 
 
 def _line(omni: dict[str, Any]) -> str:
-    """The condition that tells where it stands."""
+    """The condition that tells where it stands; a record that cannot be read leaves only some of them, or none."""
     conditions = {c["type"]: c for c in (omni.get("status") or {}).get("conditions") or ()}
     if not conditions:
         return "waiting for the operator"
     for kind in ("Accepted", "Planned", "RayClusterReady", "ServingReady", "TransportAsPlanned"):
-        if (found := conditions[kind])["status"] == "False":
+        if (found := conditions.get(kind, {})).get("status") == "False":
             return f"{kind}: {found['reason']}: {found['message']}"
-    return f"{conditions['Ready']['reason']}: {conditions['Ready']['message']}"
+    last = conditions.get("Ready") or next(reversed(conditions.values()))
+    return f"{last['reason']}: {last['message']}"

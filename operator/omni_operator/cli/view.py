@@ -1,10 +1,12 @@
-"""Pictures of an OmniDeployment and of a plan: pods inside a pipeline, edges with their transport, conditions as marks.
+"""What commands print: an OmniDeployment with its pods, edges and conditions, a difference, nodes, sentences.
 
-Works on plain dicts of the status, so that the live view, `status` and `plan` show the same thing.
+What is of a status works on plain dicts of it, so that the live view, `status` and `plan` show the same thing.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -13,16 +15,24 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from omni_operator.cli.difference import Change, Difference
+from omni_operator.cli.node_report import NodeReport
+from omni_operator.cli.picture import Line
+from omni_operator.cli.terminal import COLOUR
+
 _MARK = {"True": ("✔", "green"), "False": ("✘", "red"), "Unknown": ("?", "yellow")}
-_TRANSPORT = {"shm": "green", "rdma": "cyan", "tcp": "yellow"}
 # For these False is the quiet state.
 _QUIET_WHEN_FALSE = {"Progressing"}
+_PIPE_COLUMNS = 160
 
 
 def console(*, stderr: bool = False) -> Console:
-    """The terminal as it is; a file or a pipe gets lines wide enough for the table of edges."""
+    """The terminal as it is; a file or a pipe gets lines wide enough for the table of edges, or as wide as COLUMNS says."""
     found = Console(stderr=stderr)
-    return found if found.is_terminal else Console(stderr=stderr, width=160)
+    if found.is_terminal:
+        return found
+    asked = os.environ.get("COLUMNS", "")
+    return Console(stderr=stderr, width=int(asked) if asked.isdecimal() and int(asked) else _PIPE_COLUMNS)
 
 
 def deployment(omni: dict[str, Any]) -> RenderableType:
@@ -44,7 +54,7 @@ def _head(omni: dict[str, Any]) -> Text:
     ready = next((c for c in status.get("conditions") or () if c["type"] == "Ready"), None)
     text = Text(f"{spec['model']['name']} on vllm-omni {spec['engine']['version']}  ")
     if ready is None:
-        return text.append("not looked at yet", style="yellow")
+        return text.append("not judged yet" if status.get("conditions") else "not looked at yet", style="yellow")
     mark, colour = _MARK[ready["status"]]
     text.append(f"{mark} {ready['reason']}", style=colour)
     text.append(f"  replicas {status.get('replicasSummary', '?')}  revision {status.get('revision', '-')}")
@@ -70,16 +80,71 @@ def edges(plan: dict[str, Any]) -> RenderableType:
     for column in ("edge", "reach", "transport", "why"):
         table.add_column(column, no_wrap=column != "why")
     for edge in plan.get("edges") or ():
-        transport = Text(f"{edge['connector']}/{edge['protocol']}", style=_TRANSPORT.get(edge["protocol"], ""))
+        if edge["connector"] == "none":
+            transport = Text("by the server", style=COLOUR[Line.SERVER])
+        else:
+            transport = Text(f"{edge['connector']}/{edge['protocol']}", style=COLOUR.get(edge["protocol"], ""))
         table.add_row(f"{edge['from']} → {edge['to']}", edge["reach"], transport, edge["reason"])
+        grouped: dict[str, list[str]] = {}
         for rejected in edge.get("rejected") or ():
-            table.add_row(
-                "",
-                "",
-                Text(f"not {rejected['choice']}", style="dim"),
-                Text(f"{rejected['code']}: {rejected['fact']}", style="dim"),
-            )
+            grouped.setdefault(f"{rejected['code']}: {rejected['fact']}", []).append(f"not {rejected['choice']}")
+        for why, choices in grouped.items():
+            table.add_row("", "", Text("\n".join(choices), style="dim"), Text(why, style="dim"))
     return table
+
+
+def difference(found: Difference) -> RenderableType:
+    """What would change, the verdict first."""
+    parts: list[RenderableType] = [Text(found.verdict, style="bold")]
+    parts += [_changes(name, changes) for name, changes in (("spec", found.spec), ("plan", found.plan)) if changes]
+    return Group(*parts)
+
+
+def _changes(name: str, found: Sequence[Change]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column in (name, "now", "then"):
+        table.add_column(column, overflow="fold")
+    for change in found:
+        table.add_row(Text(change.what), Text(change.before, style="red"), Text(change.after, style="green"))
+    return table
+
+
+def nodes(reports: Sequence[NodeReport]) -> Table:
+    """A row per node."""
+    table = Table(box=None, pad_edge=False)
+    for column in (
+        "node",
+        "state",
+        "accelerators\nfree/offered",
+        "RDMA\nfree/offered",
+        "topology",
+        "why it counts, or not",
+    ):
+        table.add_column(column, overflow="fold")
+    for each in reports:
+        table.add_row(
+            Text(each.name, style="bold" if each.usable else "dim"),
+            Text(", ".join(each.state), style="" if each.usable else "yellow"),
+            Text("\n".join(str(count) for count in each.accelerators) or "none"),
+            Text("\n".join(str(count) for count in each.rdma) or "none"),
+            Text("\n".join(f"{key.rpartition('/')[2]}={value}" for key, value in each.topology) or "none"),
+            Text("; ".join(each.why)),
+        )
+    return table
+
+
+def paragraph(heading: str, sentences: Sequence[str]) -> RenderableType:
+    """A heading with sentences below."""
+    table = Table.grid(padding=(0, 1))
+    for sentence in sentences:
+        table.add_row(" -", Text(sentence))
+    return Group(Text(heading, style="bold"), table)
+
+
+def notes(to: Console, found: Sequence[str]) -> None:
+    """Prints notes."""
+    for note in found:
+        to.print(f"note: {note}", style="dim", markup=False, highlight=False)
 
 
 def conditions(status: dict[str, Any]) -> RenderableType:
@@ -103,6 +168,8 @@ def next_step(omni: dict[str, Any]) -> str | None:
     name, namespace = omni["metadata"]["name"], omni["metadata"]["namespace"]
     by_type = {c["type"]: c for c in status.get("conditions") or ()}
     ready = by_type.get("Ready")
+    if ready is None and by_type:
+        return str(next(reversed(by_type.values()))["message"])
     if ready is None:
         return "the operator has not looked at it; check that it runs: kubectl get pods -n omni-system"
     if ready["status"] == "True":

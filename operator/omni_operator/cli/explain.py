@@ -1,0 +1,166 @@
+"""A plan in sentences: for each edge what was chosen and why, and for each better choice why not and what would change that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from omni_operator.api.spec import Backend, Connector, Protocol
+from omni_operator.api.status import EdgeStatus, PlanStatus
+from omni_operator.engine.connector import Rejection
+from omni_operator.engine.records import exact_release, releases
+from omni_operator.engine.release import Defect, EdgeUse
+from omni_operator.planning.model import EdgePlan, Plan
+from omni_operator.planning.refusal import REMEDIES
+from omni_operator.topology.quantity import binary
+
+_REACH = {
+    "SamePod": "inside one pod",
+    "SameNode": "between two pods on one node",
+    "CrossNode": "between pods that may be on different nodes",
+}
+_CARRIED = {"rdma": "RDMA", "tcp": "TCP"}
+_USE = {
+    EdgeUse.WHOLE: "One payload per request",
+    EdgeUse.MIDDLE: "One payload per request, and a stage of this edge both receives and sends",
+    EdgeUse.CHUNKS: "The payload passes in chunks while it is made",
+    EdgeUse.KV_CACHE: "A KV cache passes, rank by rank",
+    EdgeUse.SYNCHRONOUS: "A diffusion stage waits for the payload with a deadline",
+    EdgeUse.PROMPT: "Nothing passes a connector",
+}
+_BY_RELEASE = {
+    Rejection.ASYNC_CHUNK_UNSUPPORTED,
+    Rejection.MIDDLE_STAGE_UNSUPPORTED,
+    Rejection.SYNCHRONOUS_UNSUPPORTED,
+    Rejection.KV_CACHE_UNSUPPORTED,
+    Rejection.NEEDS_ACCELERATOR_IN_SERVING_POD,
+}
+
+
+def ends(edge: EdgeStatus) -> str:
+    """An edge as people write it."""
+    return f"{edge.from_stage} → {edge.to_stage}"
+
+
+def edges_named(word: str, edges: Sequence[EdgeStatus]) -> list[EdgeStatus]:
+    """The edges that a word means: thinker->talker, thinker-talker or thinker,talker. Stage names may hold dashes too."""
+    plain = word.replace(" ", "")
+    return [e for e in edges if any(f"{e.from_stage}{sign}{e.to_stage}" == plain for sign in ("->", "-", ",", "→"))]
+
+
+def paragraphs(
+    plan: PlanStatus, *, detail: Plan | None, edges: Sequence[EdgeStatus]
+) -> Iterator[tuple[str, list[str]]]:
+    """Headings with sentences below.
+
+    Args:
+        plan: The plan as in status.
+        detail: The same plan as its revision keeps it; None when that cannot be read.
+        edges: Those of its edges to explain.
+    """
+    line = plan.release.rsplit(" ", 1)[-1]
+    for edge in edges:
+        more = _detail(edge, detail)
+        yield f"{ends(edge)}: {_chosen(edge, more)}", list(_sentences(edge, more, line=line))
+    if plan.notes:
+        yield "Notes", [f"{note[0].upper()}{note[1:]}." for note in plan.notes]
+    if found := _defects(line, detail=detail, edges=edges):
+        yield (
+            f"Known defects of vllm-omni {line} that matter here",
+            [f"{defect.code}: {defect.what} [{defect.source}]." for defect in found],
+        )
+
+
+def _detail(edge: EdgeStatus, plan: Plan | None) -> EdgePlan | None:
+    wanted = (edge.from_stage, edge.to_stage)
+    return next((e for e in plan.edges if (e.from_stage, e.to_stage) == wanted), None) if plan else None
+
+
+def _chosen(edge: EdgeStatus, detail: EdgePlan | None) -> str:
+    where = _REACH.get(edge.reach, edge.reach)
+    if edge.connector == "none":
+        return f"no connector, {where}"
+    name = detail.connector if detail and detail.connector else edge.connector
+    over = "" if edge.protocol == "shm" else f" over {_CARRIED.get(edge.protocol, edge.protocol)}"
+    return f"{name}{over}, {where}"
+
+
+def _sentences(edge: EdgeStatus, detail: EdgePlan | None, *, line: str) -> Iterator[str]:
+    yield f"Why: {edge.reason}."
+    if detail is not None and detail.connector is not None:
+        pool = f", and each end pins a pool of {binary(detail.pool_bytes)}" if detail.pool_bytes else ""
+        port = f"; the producer listens on port {detail.port}" if detail.port else ""
+        size = binary(detail.max_payload_bytes)
+        yield f"{_USE[detail.use]}: at most {size} per request{pool}{port}."
+    if not edge.rejected:
+        if edge.connector != "none":
+            yield "Nothing better exists."
+        return
+    grouped: dict[tuple[str, str], list[str]] = {}
+    for each in edge.rejected:
+        grouped.setdefault((each.code, each.fact), []).append(each.choice)
+    for (code, fact), choices in grouped.items():
+        remedy = _remedy(code, choices, line=line)
+        yield f"Not {' nor '.join(choices)}: {fact} ({code})." + (f" {remedy}." if remedy else "")
+
+
+def _remedy(code: str, choices: Sequence[str], *, line: str) -> str:
+    """What would change a rejection."""
+    if code not in set(Rejection):
+        return ""
+    known = Rejection(code)
+    if remedy := REMEDIES.get(known):
+        return f"To have it: {remedy}"
+    if known is Rejection.FORBIDDEN_BY_USER:
+        return "To have it: change that field of the spec"
+    if known is Rejection.RELEASE_LACKS_CONNECTOR:
+        return _first_release_with({choice.partition("/")[0] for choice in choices})
+    return f"No setting changes this on vllm-omni {line}" if known in _BY_RELEASE else ""
+
+
+def _first_release_with(names: set[str]) -> str:
+    found = [r.line for r in releases() if all(Connector(name) in r.connectors for name in names & set(Connector))]
+    return f"vllm-omni {found[0]} and later have it" if found else "No release that this operator knows has it"
+
+
+_Matters = Callable[[Plan | None, Sequence[EdgeStatus]], bool]
+
+
+def _over(*connectors: str, protocol: str = "") -> _Matters:
+    """Matters when an edge uses one of these connector classes."""
+
+    def matters(_: Plan | None, edges: Sequence[EdgeStatus]) -> bool:
+        used = [e for e in edges if not protocol or e.protocol == protocol]
+        return any(e.connector.startswith(connectors) for e in used)
+
+    return matters
+
+
+def _rejected(*codes: Rejection) -> _Matters:
+    """Matters when an edge could not have something because of it."""
+
+    def matters(_: Plan | None, edges: Sequence[EdgeStatus]) -> bool:
+        return any(r.code in codes for e in edges for r in e.rejected)
+
+    return matters
+
+
+# Code of a defect to whether it matters to a plan; one that is not here is always told.
+DEFECTS: Mapping[str, _Matters] = {
+    "ShmThresholdIgnored": _over("SharedMemory"),
+    "StorePutErrorsLost": _over("MooncakeStore", "MooncakeConnector"),
+    "MiddleStageReceivesOnly": _rejected(Rejection.MIDDLE_STAGE_UNSUPPORTED, Rejection.ONE_CONNECTOR_PER_STAGE),
+    "ChunksNeedStageId": _rejected(Rejection.ASYNC_CHUNK_UNSUPPORTED),
+    "SharedEntryBindsTwice": _over("MooncakeTransferEngine"),
+    "RdmaFallsBackToTcp": _over("Mooncake", protocol=Protocol.RDMA.value),
+    "BadConnectorReferencesIgnored": _over("Mooncake", "Nixl"),
+    "StagesNotReadopted": lambda plan, _: plan is None or plan.backend is Backend.HEADLESS,
+}
+
+
+def _defects(line: str, *, detail: Plan | None, edges: Sequence[EdgeStatus]) -> list[Defect]:
+    def matters(defect: Defect) -> bool:
+        rule = DEFECTS.get(defect.code)
+        return rule is None or rule(detail, edges)
+
+    release = exact_release(line)
+    return [defect for defect in release.defects if matters(defect)] if release else []

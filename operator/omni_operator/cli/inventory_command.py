@@ -1,0 +1,31 @@
+"""`omni inventory`: what the operator sees of the nodes, and why one does or does not count."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from omni_operator.cli import view
+from omni_operator.cli.decided import INVALID, OK, No, Source
+from omni_operator.cli.manifest import ManifestError
+from omni_operator.cli.node_report import report
+from omni_operator.cli.plan_command import refuse
+
+
+def inventory(*, source: Source, output: str) -> int:
+    """Prints a row per node."""
+    try:
+        nodes = source.surroundings().inventory.nodes
+    except ManifestError as exc:
+        return refuse(No(INVALID, str(exc)))
+    reports = [report(node) for node in nodes]
+    if output == "json":
+        sys.stdout.write(json.dumps([each.data() for each in reports], indent=2) + "\n")
+        return OK
+    console = view.console()
+    console.print(view.nodes(reports))
+    capable = sum(each.rdma_capable and each.usable for each in reports)
+    usable = sum(each.usable for each in reports)
+    summary = f"nodes: {len(reports)}, usable without tolerations: {usable}, of these RDMA-capable: {capable}"
+    console.print(summary, highlight=False)
+    return OK

@@ -1,0 +1,120 @@
+"""Draws a picture with box-drawing characters. Lines differ in form too, for terminals and pipes without colours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import groupby
+
+from rich.text import Text
+
+from omni_operator.cli.picture import BOXES, Arrow, Box, Line, Picture
+from omni_operator.cli.stack import Level
+
+COLOUR = {Line.SHM: "green", Line.RDMA: "dodger_blue1", Line.TCP: "dark_orange", Line.SERVER: "bright_black"}
+
+_STYLE = {Level.NODE: "dim", Level.POD: "", Level.STAGE: "bold", Level.HELPER: "dim"}
+_TITLE = {Level.NODE: "bold", Level.POD: "", Level.STAGE: "bold", Level.HELPER: ""}
+_CORNERS = {Level.NODE: "╭╮╰╯", Level.POD: "┌┐└┘", Level.STAGE: "┌┐└┘", Level.HELPER: "┌┐└┘"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Strokes:
+    """How a line looks: along, down, its corner above and below at the right, its start, and where it crosses a border."""
+
+    along: str
+    down: str
+    upper: str
+    lower: str
+    start: str
+    cross: str
+
+
+_STROKES = {
+    Line.SHM: _Strokes("═", "║", "╗", "╝", "╞", "╪"),
+    Line.RDMA: _Strokes("━", "┃", "┓", "┛", "┝", "┿"),
+    Line.TCP: _Strokes("─", "│", "┐", "┘", "├", "┼"),
+    Line.SERVER: _Strokes("╌", "╎", "┐", "┘", "├", "┼"),
+}
+_UPRIGHT = {"│", "┼", "╪", "┿"}
+
+
+@dataclass(slots=True)
+class _Sheet:
+    """Cells with a character and a style each."""
+
+    width: int
+    height: int
+    cells: list[list[tuple[str, str]]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.cells = [[(" ", "")] * self.width for _ in range(self.height)]
+
+    def put(self, column: int, row: int, text: str, style: str) -> None:
+        """Writes over what is there."""
+        for offset, character in enumerate(text):
+            self.cells[row][column + offset] = (character, style)
+
+    def text(self) -> Text:
+        """All lines, equal styles in one span."""
+        out = Text()
+        for row in self.cells:
+            line = Text()
+            for style, cells in groupby(row, key=lambda cell: cell[1]):
+                line.append("".join(character for character, _ in cells), style=style)
+            line.rstrip()
+            out.append_text(line).append("\n")
+        return out
+
+
+def draw(picture: Picture) -> Text:
+    """The picture and, below it, the legend and the notes."""
+    sheet = _Sheet(picture.width, picture.height)
+    for box in picture.boxes:
+        _box(sheet, box)
+    for arrow in sorted(picture.arrows, key=lambda a: -a.lane):
+        _upright(sheet, arrow)
+    for arrow in picture.arrows:
+        _level(sheet, arrow)
+    out = sheet.text()
+    for line in picture.legend:
+        strokes = _STROKES[line]
+        out.append(strokes.along * 3, style=COLOUR[line]).append(f" {line.words}   ")
+    out.append(f"{BOXES}\n")
+    for note in picture.notes:
+        out.append(f"{note}\n", style="dim")
+    return out
+
+
+def _box(sheet: _Sheet, box: Box) -> None:
+    style, corners = _STYLE[box.level], _CORNERS[box.level]
+    inner = "─" * (box.right - box.left - 1)
+    sheet.put(box.left, box.top, corners[0] + inner + corners[1], style)
+    sheet.put(box.left, box.bottom, corners[2] + inner + corners[3], style)
+    for row in range(box.top + 1, box.bottom):
+        sheet.put(box.left, row, "│", style)
+        sheet.put(box.right, row, "│", style)
+    if box.title:
+        sheet.put(box.left + 1, box.top, f" {box.title} ", _TITLE[box.level])
+    for offset, line in enumerate(box.text, 1):
+        sheet.put(box.left + 2, box.top + offset, line, _TITLE[box.level])
+
+
+def _upright(sheet: _Sheet, arrow: Arrow) -> None:
+    strokes, style = _STROKES[arrow.line], COLOUR[arrow.line]
+    first, last = sorted((arrow.start, arrow.end))
+    for row in range(first + 1, last):
+        sheet.put(arrow.lane, row, strokes.down, style)
+    sheet.put(arrow.lane, first, strokes.upper, style)
+    sheet.put(arrow.lane, last, strokes.lower, style)
+
+
+def _level(sheet: _Sheet, arrow: Arrow) -> None:
+    """The two parts of an arrow that lie: they pass over borders and over the upright parts of others."""
+    strokes, style = _STROKES[arrow.line], COLOUR[arrow.line]
+    for row in (arrow.start, arrow.end):
+        for column in range(arrow.left, arrow.lane):
+            crossed = sheet.cells[row][column][0] in _UPRIGHT
+            sheet.put(column, row, strokes.cross if crossed else strokes.along, style)
+    sheet.put(arrow.left - 1, arrow.start, strokes.start, _STYLE[Level.STAGE])
+    sheet.put(arrow.left + 1, arrow.start, f" {arrow.label} ", style)
+    sheet.put(arrow.left, arrow.end, "◀", style)
