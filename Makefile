@@ -5,7 +5,7 @@ PYTEST := $(PY) -m pytest
 E2E := $(PYTEST) e2e -p no:cacheprovider
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-full lint unit api e2e e2e-full bench clean clean-all generate lock
+.PHONY: help demo test test-full lint unit loaders api e2e e2e-full bench clean clean-all generate lock
 
 help: ## Show the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,9 +21,9 @@ help: ## Show the targets
 demo: .venv/.ready ## From nothing to an answer: cluster, operator, OmniDeployment, chat, WAV
 	@$(PY) -m e2e.demo
 
-test: unit api e2e ## All tests that CI runs
+test: unit loaders api e2e ## All tests that CI runs
 
-test-full: unit api e2e-full ## All tests: also every real-engine case and all random moments
+test-full: unit loaders api e2e-full ## All tests: also every real-engine case and all random moments
 
 lint: .venv/.ready ## ruff, mypy, pyright, layers, spelling, generated files
 	@.venv/bin/ruff format --check -q .
@@ -38,6 +38,9 @@ lint: .venv/.ready ## ruff, mypy, pyright, layers, spelling, generated files
 unit: .venv/.ready ## Planning, rendering, queue, reflector, launcher (no server)
 	@$(PYTEST) tests/unit -q
 
+loaders: .venv/.ready ## Rendered plans against the loaders of all nine vllm-omni releases
+	@$(PYTEST) tests/loaders -q
+
 api: .venv/.ready ## The real kube-apiserver, scheduler, KubeRay on fake nodes
 	@$(PYTEST) tests/api -q
 
@@ -47,10 +50,11 @@ e2e: .venv/.ready ## kind, KubeRay, the real engine and the stand-in
 e2e-full: .venv/.ready ## As e2e, with everything that is thinned out there
 	@OMNI_E2E_FULL=1 $(E2E) -v
 
-bench: .venv/.ready ## Requests, CPU, memory and time per OmniDeployment against direct apply
+bench: .venv/.ready ## The planner by stages and nodes; requests, CPU, memory and time per OmniDeployment against direct apply
+	@$(PY) -m bench.planner
 	@$(PY) -m bench.reconcile
 
-generate: .venv/.ready ## The CRD and its copies, and reference pages
+generate: .venv/.ready ## The CRD and its copies, reference pages, pictures
 	@$(PY) hack/generate.py
 
 LOCK = uv pip compile -q --python-version 3.11 --generate-hashes --no-annotate --no-header

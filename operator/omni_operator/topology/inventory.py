@@ -58,11 +58,11 @@ class Node:
         """Whether a pod with this selector and these tolerations may be scheduled here."""
         if not self.ready or self.cordoned:
             return False
-        if any(self.labels.get(key) != value for key, value in selector.items()):
+        if selector and any(self.labels.get(key) != value for key, value in selector.items()):
             return False
-        tolerated = tuple(tolerations)
         hard = [taint for taint in self.taints if taint.effect != "PreferNoSchedule"]
-        return all(any(t.tolerates(taint) for t in tolerated) for taint in hard)
+        tolerated = tuple(tolerations)
+        return not hard or all(any(t.tolerates(taint) for t in tolerated) for taint in hard)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
