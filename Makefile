@@ -1,5 +1,5 @@
 # `make demo` shows the main job, `make test` proves it; both do all set-up themselves (docs/how-to/develop.md).
-SHELL := /bin/bash
+SHELL := /bin/bash -o pipefail
 PY := .venv/bin/python
 PYTEST := $(PY) -m pytest
 E2E := $(PYTEST) e2e -p no:cacheprovider

@@ -15,7 +15,7 @@ import yaml
 from omni_operator.controller.drift import first_difference
 from tests.api.world import World
 
-MODERN = {"engine": {"version": "0.30.0"}}
+MODERN: dict[str, Any] = {"engine": {"version": "0.30.0"}}
 
 
 def test_local_is_one_pod_and_no_ray_cluster(world: World) -> None:

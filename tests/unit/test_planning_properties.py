@@ -174,7 +174,7 @@ def _badness(found: Planned | Refused) -> tuple[int, int]:
     """Refused is worst, then waiting; between plans, what it costs to move the payloads."""
     if isinstance(found, Refused):
         return (2, 0)
-    moved = sum(COST[Transport(e.connector, e.protocol)] * e.max_payload_bytes for e in found.plan.edges)
+    moved = sum(COST[Transport(e.connector, e.protocol)] * e.max_payload_bytes for e in found.plan.edges if e.connector)
     return (0 if found.waits_for is None else 1, moved)
 
 
