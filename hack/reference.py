@@ -32,6 +32,8 @@ REJECTIONS = {
     Rejection.CAPABILITY_FORBIDDEN: "The namespace's pod security level forbids IPC_LOCK.",
     Rejection.RELEASE_LACKS_CONNECTOR: "The release has no such connector.",
     Rejection.ASYNC_CHUNK_UNSUPPORTED: "The pipeline streams chunks, which the connector cannot carry.",
+    Rejection.HANDED_ON_BY_SERVER: "The server hands the result on with the next stage's request, so no connector carries it.",
+    Rejection.PORTS_COLLIDE: "Copies of the producer would bind one port, or a port out of range.",
     Rejection.RELEASE_IGNORES_CONNECTOR: "The release does not use what is configured for such an edge.",
     Rejection.MIDDLE_STAGE_UNSUPPORTED: "A stage that receives over the connector cannot send over it, and a stage of the edge does both.",
     Rejection.SYNCHRONOUS_UNSUPPORTED: "The consumer waits for its payload with a deadline, which the connector does not know.",
@@ -79,12 +81,15 @@ def _transport() -> Iterator[str]:
 def _releases() -> Iterator[str]:
     yield "# vllm-omni releases\n\nWhat this operator knows of each release. A line without a record is run by the newest one before it, with a note in"
     yield "`status.plan.notes`, or refused (`engine.versionPolicy: Exact`).\n"
-    yield "| release | backends (Auto prefers the first that fits) | configuration | payloads are put by | Ray, Mooncake assumed | 200 on /health means | transfer metrics |"
-    yield "|---|---|---|---|---|---|---|"
+    yield "| release | backends (Auto prefers the first that fits) | configuration | payloads are put by | Ray, Mooncake assumed | 200 on /health means | stages late at --init-timeout (default) | transfer metrics |"
+    yield "|---|---|---|---|---|---|---|---|"
     for r in releases():
         versions = f"{r.ray_version}, {r.mooncake_version}"
         metrics = "yes" if r.metrics else "no"
-        yield f"| {r.line} | {', '.join(r.backends)} | `{r.config_flag}` | {r.mover} | {versions} | {r.health} | {metrics} |"
+        late = (
+            f"{'the server ends' if r.exits_on_init_timeout else 'it serves without them'} ({r.init_timeout_seconds} s)"
+        )
+        yield f"| {r.line} | {', '.join(r.backends)} | `{r.config_flag}` | {r.mover} | {versions} | {r.health} | {late} | {metrics} |"
     yield "\n## Connectors that carry each kind of edge\n"
     yield "SharedMemory needs one /dev/shm at both ends; the others work between any two pods. *middle* is an edge of a stage that receives"
     yield "and sends.\n\n| releases | " + " | ".join(EdgeUse) + " |"

@@ -142,7 +142,8 @@ def test_suspend_frees_everything_and_resume_brings_the_same_revision_back(world
     world.until("Ready", status="False", reason="Suspended")
     world.wait("no pods", lambda: not world.list("Pod"))
     revision = before["status"]["revision"]
-    assert set(world.children()) == {("ConfigMap", f"demo-{revision}"), ("Service", "demo")}
+    kept = {("ConfigMap", f"demo-{revision}"), ("Service", "demo")}
+    world.wait("only the record and the Service", lambda: set(world.children()) == kept)  # policies go after the pods
     world.wait("no replica in status", lambda: world.get()["status"]["replicas"] == 0)
     world.edit(suspend=False)
     after = world.ready()

@@ -4,52 +4,28 @@ from __future__ import annotations
 
 from itertools import combinations
 
-from hypothesis import assume, event, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from omni_operator.api.conditions import Reason
 from omni_operator.api.spec import Backend, Connector, OmniDeploymentSpec, Protocol, Strategy
 from omni_operator.children.revision import new_revision
-from omni_operator.engine.connector import COST, Transport
 from omni_operator.engine.pipeline import catalog
 from omni_operator.engine.records import release_of
 from omni_operator.engine.release import EdgeUse, mooncake_has_store
 from omni_operator.planning.demand import demands, units
-from omni_operator.planning.model import Plan, Planned, PodSecurity, Reach, Refused
+from omni_operator.planning.model import Planned, PodSecurity, Reach, Refused
 from omni_operator.planning.packing import Demand, Room, holds
-from omni_operator.planning.plan import make_plan
-from omni_operator.planning.ports import MASTER_PORT, most_replicas, ports_of
+from omni_operator.planning.ports import MASTER_PORT, ports_of
 from omni_operator.planning.stands import stands
 from omni_operator.planning.terrain import admitting_nodes
 from omni_operator.topology.inventory import Inventory, Node
 from tests.unit import worlds
 from tests.unit.make import OWNER
 from tests.unit.pods import can_place, pods_of
+from tests.unit.worlds import Nodes, a_plan, plan
 
-Nodes = tuple[Node, ...]
 a_world = given(spec=worlds.modern_specs(), nodes=worlds.nodes(), security=worlds.security_levels)
-
-
-def plan(spec: OmniDeploymentSpec, nodes: Nodes, security: PodSecurity) -> Planned | Refused:
-    held = [(n.name, {r: count - n.free[r] for r, count in n.offers.items()}) for n in nodes]
-    found = make_plan(spec=spec, inventory=Inventory.of(nodes, held), pod_security=security)
-    event(found.reason.value if isinstance(found, Refused) else f"{found.plan.backend} {found.plan.transport}")
-    return found
-
-
-def a_plan(spec: OmniDeploymentSpec, nodes: Nodes, security: PodSecurity) -> Plan:
-    found = plan(spec, nodes, security)
-    assume(isinstance(found, Planned))
-    assert isinstance(found, Planned)
-    return found.plan
-
-
-@given(spec=worlds.modern_specs(), nodes=worlds.nodes(), security=worlds.security_levels, data=st.data())
-def test_the_order_of_nodes_changes_nothing(
-    spec: OmniDeploymentSpec, nodes: Nodes, security: PodSecurity, data: st.DataObject
-) -> None:
-    shuffled = tuple(data.draw(st.permutations(nodes)))
-    assert plan(spec, shuffled, security) == plan(spec, nodes, security)
 
 
 @a_world
@@ -240,16 +216,15 @@ def _places(pods: list[tuple[int, set[str]]], nodes: Nodes, *, copies: int, key:
 
 @a_world
 def test_ports_are_apart_and_in_range(spec: OmniDeploymentSpec, nodes: Nodes, security: PodSecurity) -> None:
+    """Of all copies, as if they shared a pod, beside everything else that listens there."""
     made = a_plan(spec, nodes, security)
     formula = release_of(made.line).ports
-    by_id = {stage.id: stage for stage in made.stages}
+    needs = demands(catalog()[made.pipeline].releases[made.line], spec, backend=made.backend)
     taken: dict[str, set[int]] = {}
     for edge in made.edges:
-        stage = by_id[edge.producer]
-        ranks = max(1, len(stage.devices) // max(1, stage.replicas))
-        replicas = min(stage.replicas, most_replicas(edge, formula=formula, ranks=ranks))
-        for use in ports_of(edge, formula=formula, replicas=replicas, ranks=ranks):
-            mine = taken.setdefault(stage.pod, {spec.serving.port, spec.ray.port, MASTER_PORT})
+        stage = needs[edge.producer]
+        for use in ports_of(edge, formula=formula, replicas=stage.replicas, ranks=stage.each):
+            mine = taken.setdefault(made.stages[stage.id].pod, {spec.serving.port, spec.ray.port, MASTER_PORT})
             assert use.port not in mine
             assert 1024 < use.port <= 65535
             mine.add(use.port)
@@ -282,28 +257,6 @@ def test_sizes_hold_the_payloads(spec: OmniDeploymentSpec, nodes: Nodes, securit
                 assert made.store is not None
                 assert made.store.localbuf_bytes > edge.max_payload_bytes
                 assert sizes.pool_bytes >= made.store.segment_bytes + made.store.localbuf_bytes
-
-
-@given(
-    spec=worlds.modern_specs(),
-    nodes=worlds.nodes(most=3),
-    security=worlds.security_levels,
-    extra=worlds.node("z", all_free=True),
-)
-def test_one_more_free_node_never_makes_it_worse(
-    spec: OmniDeploymentSpec, nodes: Nodes, security: PodSecurity, extra: Node
-) -> None:
-    assert _badness(plan(spec, (*nodes, extra), security)) <= _badness(plan(spec, nodes, security))
-
-
-def _badness(found: Planned | Refused) -> tuple[int, int, int]:
-    """Refused is worst, then waiting, then what loses streaming; between equals, what it costs to move the payloads."""
-    if isinstance(found, Refused):
-        return (2, 0, 0)
-    shipped = catalog()[found.plan.pipeline].releases[found.plan.line]
-    carried = [edge for edge in found.plan.edges if edge.connector is not None]
-    moved = sum(COST[Transport(e.connector, e.protocol)] * e.max_payload_bytes for e in carried if e.connector)
-    return (int(found.waits_for is not None), int(shipped.async_chunk != found.plan.streams), moved)
 
 
 @settings(max_examples=1000)

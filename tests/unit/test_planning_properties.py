@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from hypothesis import assume, event, given, target
+import pytest
+from hypothesis import assume, given, target
 from hypothesis import strategies as st
 
 from omni_operator.api.conditions import ConditionType, Reason
 from omni_operator.api.serving_spec import RaySpec
 from omni_operator.api.spec import Connector, OmniDeploymentSpec, Protocol, RdmaPolicy, Strategy
 from omni_operator.children.revision import new_revision
-from omni_operator.engine.connector import COST, Transport
 from omni_operator.planning.model import Plan, Planned, PodSecurity, Reach, Refused
 from omni_operator.planning.plan import make_plan
 from omni_operator.planning.stands import stands
@@ -18,26 +18,10 @@ from omni_operator.topology.inventory import Inventory, Node
 from tests.unit import worlds
 from tests.unit.make import GPU, HCA, OWNER, STREAMING, TWO_STAGES
 from tests.unit.pods import can_follow_wherever_the_first_goes, can_place, pods_of
+from tests.unit.worlds import Nodes, a_plan, badness, plan
 
-Nodes = tuple[Node, ...]
+every_kind = pytest.mark.parametrize("kind", worlds.KINDS)
 a_world = given(spec=worlds.specs(), nodes=worlds.nodes(), security=worlds.security_levels)
-
-
-def plan(spec: OmniDeploymentSpec, nodes: Nodes, security: PodSecurity) -> Planned | Refused:
-    found = make_plan(spec=spec, inventory=Inventory.of(nodes, _held(nodes)), pod_security=security)
-    event(found.reason.value if isinstance(found, Refused) else f"{found.plan.strategy} {found.plan.transport}")
-    return found
-
-
-def a_plan(spec: OmniDeploymentSpec, nodes: Nodes, security: PodSecurity) -> Plan:
-    found = plan(spec, nodes, security)
-    assume(isinstance(found, Planned))
-    assert isinstance(found, Planned)
-    return found.plan
-
-
-def _held(nodes: Nodes) -> list[tuple[str, dict[str, int]]]:
-    return [(n.name, {r: count - n.free[r] for r, count in n.offers.items()}) for n in nodes]
 
 
 def _places(spec: OmniDeploymentSpec, plan: Plan, nodes: Nodes, *, free: bool) -> bool:
@@ -45,10 +29,12 @@ def _places(spec: OmniDeploymentSpec, plan: Plan, nodes: Nodes, *, free: bool) -
     return can_place(pods, nodes, measure="free" if free else "offers")
 
 
-@given(spec=worlds.specs(), nodes=worlds.nodes(), security=worlds.security_levels, data=st.data())
+@every_kind
+@given(nodes=worlds.nodes(), security=worlds.security_levels, data=st.data())
 def test_the_order_of_nodes_changes_nothing(
-    spec: OmniDeploymentSpec, nodes: Nodes, security: PodSecurity, data: st.DataObject
+    kind: str, nodes: Nodes, security: PodSecurity, data: st.DataObject
 ) -> None:
+    spec = data.draw(worlds.KINDS[kind]())
     shuffled = tuple(data.draw(st.permutations(nodes)))
     assert plan(spec, shuffled, security) == plan(spec, nodes, security)
 
@@ -170,24 +156,18 @@ def test_sizes_hold_the_payloads(spec: OmniDeploymentSpec, nodes: Nodes, securit
         assert made.serving.sizes.memory_bytes >= made.serving.sizes.shm_bytes + len(stored) * pool
 
 
-def _badness(found: Planned | Refused) -> tuple[int, int]:
-    """Refused is worst, then waiting; between plans, what it costs to move the payloads."""
-    if isinstance(found, Refused):
-        return (2, 0)
-    moved = sum(COST[Transport(e.connector, e.protocol)] * e.max_payload_bytes for e in found.plan.edges if e.connector)
-    return (0 if found.waits_for is None else 1, moved)
-
-
+@every_kind
 @given(
-    spec=worlds.specs(),
     nodes=worlds.nodes(most=3),
     security=worlds.security_levels,
     extra=worlds.node("z", all_free=True),
+    data=st.data(),
 )
 def test_one_more_free_node_never_makes_it_worse(
-    spec: OmniDeploymentSpec, nodes: Nodes, security: PodSecurity, extra: Node
+    kind: str, nodes: Nodes, security: PodSecurity, extra: Node, data: st.DataObject
 ) -> None:
-    assert _badness(plan(spec, (*nodes, extra), security)) <= _badness(plan(spec, nodes, security))
+    spec = data.draw(worlds.KINDS[kind]())
+    assert badness(plan(spec, (*nodes, extra), security)) <= badness(plan(spec, nodes, security))
 
 
 @a_world

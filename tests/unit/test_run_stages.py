@@ -31,10 +31,10 @@ class Pods:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
 
-    def start(self, name: str, *options: str, runs: list[list[str]]) -> subprocess.Popen[str]:
+    def start(self, name: str, *options: str, runs: dict[str, list[str]]) -> subprocess.Popen[str]:
         env = {**os.environ, "OMNI_TERMINATION_LOG": str(self.folder / f"{name}.last"), "OMNI_GRACE_SECONDS": "2"}
         command = [sys.executable, "-u", str(SCRIPT), "--head=127.0.0.1", f"--port={self.port}", *options]
-        command += [f"--run={json.dumps(run)}" for run in runs]
+        command += [f"--run={json.dumps(runs)}"]
         with (self.folder / f"{name}.log").open("w") as log:  # a pipe would be held open by what a kill leaves behind
             process = subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT, text=True)
         self.running.append(process)
@@ -71,8 +71,8 @@ def sleeper(mark: Path) -> list[str]:
 
 
 def test_one_end_ends_all_and_says_which(pods: Pods) -> None:
-    ends = [sys.executable, "-c", "import sys; sys.exit(3)", "--stage-id", "2"]
-    process = pods.start("a", "--announce", runs=[["sleep", "60"], ends])
+    ends = [sys.executable, "-c", "import sys; sys.exit(3)"]
+    process = pods.start("a", "--announce", runs={"ray start": ["sleep", "60"], "stage 2": ends})
     process.wait(timeout=20)
     assert process.returncode == 1
     assert "stage 2 ended (exit code 3)" in pods.last_words("a")
@@ -80,15 +80,15 @@ def test_one_end_ends_all_and_says_which(pods: Pods) -> None:
 
 
 def test_a_command_that_does_not_exist_is_named(pods: Pods) -> None:
-    process = pods.start("a", "--announce", runs=[["no-such-engine", "serve"]])
+    process = pods.start("a", "--announce", runs={"stage 0": ["no-such-engine", "serve"]})
     process.wait(timeout=20)
     assert process.returncode == 1
-    assert "no-such-engine cannot start" in pods.last_words("a")
+    assert "stage 0 cannot start" in pods.last_words("a")
 
 
 def test_a_signal_ends_all_and_is_no_error(pods: Pods, tmp_path: Path) -> None:
     mark = tmp_path / "mark"
-    process = pods.start("a", "--announce", runs=[sleeper(mark)])
+    process = pods.start("a", "--announce", runs={"stage 1": sleeper(mark)})
     pods.wait(mark.exists)
     process.send_signal(signal.SIGTERM)
     process.wait(timeout=20)
@@ -102,7 +102,7 @@ def test_a_process_that_ignores_the_signal_is_killed(pods: Pods, tmp_path: Path)
         "import signal, time, pathlib; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
         f"pathlib.Path({str(mark)!r}).write_text(''); time.sleep(60)"
     )
-    process = pods.start("a", "--announce", runs=[[sys.executable, "-c", text]])
+    process = pods.start("a", "--announce", runs={"stage 1": [sys.executable, "-c", text]})
     pods.wait(mark.exists)
     process.send_signal(signal.SIGTERM)
     begun = time.monotonic()
@@ -112,22 +112,22 @@ def test_a_process_that_ignores_the_signal_is_killed(pods: Pods, tmp_path: Path)
 
 def test_stages_wait_for_their_head_and_get_its_address(pods: Pods, tmp_path: Path) -> None:
     mark = tmp_path / "mark"
-    pods.start("stage", "--follow", runs=[sleeper(mark)])
+    pods.start("stage", runs={"stage 1": sleeper(mark)})
     time.sleep(1)
     assert not mark.exists()
-    pods.start("head", "--announce", runs=[["sleep", "60"]])
+    pods.start("head", "--announce", runs={"stage 0": ["sleep", "60"]})
     pods.wait(mark.exists)
     pods.wait(lambda: mark.read_text() == "127.0.0.1")
 
 
 def test_a_head_that_starts_anew_ends_its_stages(pods: Pods, tmp_path: Path) -> None:
     mark = tmp_path / "mark"
-    head = pods.start("head", "--announce", runs=[["sleep", "60"]])
-    stage = pods.start("stage", "--follow", runs=[sleeper(mark)])
+    head = pods.start("head", "--announce", runs={"stage 0": ["sleep", "60"]})
+    stage = pods.start("stage", runs={"stage 1": sleeper(mark)})
     pods.wait(mark.exists)
     head.kill()
     head.wait()
-    pods.start("head", "--announce", runs=[["sleep", "60"]])
+    pods.start("head", "--announce", runs={"stage 0": ["sleep", "60"]})
     stage.wait(timeout=20)
     assert stage.returncode == 1
     assert "has started anew" in pods.last_words("stage")
@@ -135,8 +135,8 @@ def test_a_head_that_starts_anew_ends_its_stages(pods: Pods, tmp_path: Path) -> 
 
 def test_a_head_that_is_silent_for_a_moment_ends_nothing(pods: Pods, tmp_path: Path) -> None:
     mark = tmp_path / "mark"
-    head = pods.start("head", "--announce", runs=[["sleep", "60"]])
-    stage = pods.start("stage", "--follow", runs=[sleeper(mark)])
+    head = pods.start("head", "--announce", runs={"stage 0": ["sleep", "60"]})
+    stage = pods.start("stage", runs={"stage 1": sleeper(mark)})
     pods.wait(mark.exists)
     head.send_signal(signal.SIGSTOP)
     time.sleep(3)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from hypothesis import assume, event
 from hypothesis import strategies as st
 
 from omni_operator.api.spec import OmniDeploymentSpec
+from omni_operator.engine.connector import COST, Transport
 from omni_operator.engine.pipeline import StageKind, catalog
-from omni_operator.planning.model import PodSecurity
-from omni_operator.topology.inventory import Node, Taint
+from omni_operator.planning.model import Plan, Planned, PodSecurity, Refused
+from omni_operator.planning.plan import make_plan
+from omni_operator.topology.inventory import Inventory, Node, Taint
 from tests.unit import make
 
+Nodes = tuple[Node, ...]
 ZONE, OTHER_HCA = "topology.kubernetes.io/zone", "rdma/other"
 
 
@@ -140,3 +144,31 @@ def modern_specs(draw: st.DrawFn) -> OmniDeploymentSpec:
 
 
 security_levels = st.sampled_from((PodSecurity.PRIVILEGED, *PodSecurity))
+KINDS = {"ray": specs, "modern": modern_specs}
+
+
+def plan(spec: OmniDeploymentSpec, nodes: Nodes, security: PodSecurity) -> Planned | Refused:
+    """The planner's answer, with what is not free held by others."""
+    held = [(n.name, {r: count - n.free[r] for r, count in n.offers.items()}) for n in nodes]
+    found = make_plan(spec=spec, inventory=Inventory.of(nodes, held), pod_security=security)
+    done = isinstance(found, Planned)
+    event(f"{found.plan.backend} {found.plan.strategy} {found.plan.transport}" if done else found.reason.value)
+    return found
+
+
+def a_plan(spec: OmniDeploymentSpec, nodes: Nodes, security: PodSecurity) -> Plan:
+    """The plan, of worlds that have one."""
+    found = plan(spec, nodes, security)
+    assume(isinstance(found, Planned))
+    assert isinstance(found, Planned)
+    return found.plan
+
+
+def badness(found: Planned | Refused) -> tuple[int, int, int]:
+    """Refused is worst, then waiting, then what loses streaming; between equals, what it costs to move the payloads."""
+    if isinstance(found, Refused):
+        return (2, 0, 0)
+    shipped = catalog()[found.plan.pipeline].releases[found.plan.line]
+    carried = ((e, e.connector) for e in found.plan.edges)
+    moved = sum(COST[Transport(connector, e.protocol)] * e.max_payload_bytes for e, connector in carried if connector)
+    return (int(found.waits_for is not None), int(shipped.async_chunk != found.plan.streams), moved)

@@ -121,10 +121,9 @@ class EngineSpec(Model):
             "engine.mooncakeVersion must be a full version such as 0.3.12.post1; correct it",
         ),
     )
-    nixl: bool | None = Field(
-        default=None,
-        description="Whether the image has the nixl package, which the Nixl connector needs (0.30 and later); not assumed when not "
-        "set.",
+    nixl: bool = Field(
+        default=False,
+        description="Whether the image has the nixl package, which the Nixl connector needs (0.30 and later).",
     )
     image: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\s]+$")] | None = Field(
         default=None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from omni_operator.api.spec import Backend, Connector, Protocol
@@ -16,7 +16,7 @@ from omni_operator.planning.ports import EPOCH_PORT, MASTER_PORT
 
 DASHBOARD_PORT = 8265
 _MARGIN_SECONDS = 60
-_RAY_START = ["bash", "-c", 'exec bash -c "$KUBERAY_GEN_RAY_START_CMD"']
+_RAY_START = ["bash", "-c", 'eval "$KUBERAY_GEN_RAY_START_CMD"']
 
 
 def cluster_name(owner: Owner, revision: Revision, replica: int) -> str:
@@ -101,9 +101,8 @@ def startup_seconds(revision: Revision) -> int:
 def _timeouts(revision: Revision) -> list[str]:
     """A release that serves without the stages that were not ready in time must never get that far (docs/adr/0007)."""
     each = revision.spec.serving.probes.init_timeout_seconds
-    every = each
-    if not release_of(revision.plan.line).exits_on_init_timeout:
-        every = startup_seconds(revision) + _MARGIN_SECONDS
+    # Twice, since a kubelet that restarts counts the probe's failures anew.
+    every = each if release_of(revision.plan.line).exits_on_init_timeout else 2 * startup_seconds(revision)
     return ["--init-timeout", str(every), "--stage-init-timeout", str(each)]
 
 
@@ -115,9 +114,7 @@ def serving_command(owner: Owner, revision: Revision, replica: int) -> list[str]
         return server
     if plan.backend is Backend.HEADLESS:
         beside = [stage.id for stage in plan.stages if stage.pod == "serving" and stage.id != 0]
-        return _supervised(
-            [server, *(stage_command(revision, stage) for stage in beside)], "--head=$(POD_IP)", "--announce"
-        )
+        return _supervised({_stage_name(0): server, **_stages(revision, beside)}, "--head=$(POD_IP)", "--announce")
     host = names.head_address(owner, cluster_name(owner, revision, replica))
     return [  # the launcher joins Ray, then becomes the engine
         "python3",
@@ -136,8 +133,7 @@ def serving_command(owner: Owner, revision: Revision, replica: int) -> list[str]
 def worker_command(owner: Owner, revision: Revision, replica: int, stages: Sequence[int]) -> list[str]:
     """A worker's container on backend Headless: KubeRay's own `ray start`, and the stages beside it."""
     head = f"{names.head_service(owner, revision.name, replica)}.{owner.namespace}.svc"
-    commands = [_RAY_START, *(stage_command(revision, stage) for stage in stages)]
-    return _supervised(commands, f"--head={head}", "--follow")
+    return _supervised({"ray start": _RAY_START, **_stages(revision, stages)}, f"--head={head}")
 
 
 def ray_head_command() -> list[str]:
@@ -145,9 +141,18 @@ def ray_head_command() -> list[str]:
     return _RAY_START
 
 
-def _supervised(commands: Sequence[Sequence[str]], *options: str) -> list[str]:
-    runs = [f"--run={json.dumps(list(command))}" for command in commands]
-    return ["python3", f"{CONFIG_DIR}/{SUPERVISOR_FILE}", *options, f"--port={EPOCH_PORT}", *runs]
+def _stage_name(stage: int) -> str:
+    return f"stage {stage}"
+
+
+def _stages(revision: Revision, stages: Sequence[int]) -> dict[str, list[str]]:
+    return {_stage_name(stage): stage_command(revision, stage) for stage in stages}
+
+
+def _supervised(commands: Mapping[str, Sequence[str]], *options: str) -> list[str]:
+    """The supervisor with commands by the names that its words give them."""
+    script = f"{CONFIG_DIR}/{SUPERVISOR_FILE}"
+    return ["python3", script, *options, f"--port={EPOCH_PORT}", f"--run={json.dumps(dict(commands))}"]
 
 
 def environment(owner: Owner, revision: Revision, *, replica: int, server: bool) -> list[dict[str, Any]]:

@@ -23,7 +23,9 @@ _PLATFORM = {AcceleratorType.NVIDIA: "cuda", AcceleratorType.AMD: "rocm"}
 def render(owner: Owner, revision: Revision) -> str:
     """The file as YAML."""
     release = release_of(revision.plan.line)
-    pipeline = pipeline_of(revision.spec.model, release)
+    # By the name in the plan: what a later catalog makes of the model's name is another revision's concern.
+    model = revision.spec.model.model_copy(update={"pipeline": revision.plan.pipeline})
+    pipeline = pipeline_of(model, release)
     make = _stage_args if release.config_format is ConfigFormat.STAGE_ARGS else _deploy
     return yaml.safe_dump(make(owner, revision, release, pipeline), sort_keys=False, width=120)
 
@@ -34,7 +36,7 @@ def _stage_args(owner: Owner, revision: Revision, release: Release, pipeline: Pi
     if release.async_chunk_key:
         document["async_chunk"] = revision.plan.streams
     document["stage_args"] = [
-        _stage_args_entry(raw, revision=revision, stage=stage)
+        _stage_args_entry(raw, revision=revision, stage=stage, kind=pipeline.stage(stage.id).kind)
         for raw, stage in zip(pipeline.stage_args, revision.plan.stages, strict=True)
     ]
     document["runtime"] = {
@@ -46,11 +48,11 @@ def _stage_args(owner: Owner, revision: Revision, release: Release, pipeline: Pi
     return document
 
 
-def _stage_args_entry(raw: dict[str, Any], *, revision: Revision, stage: StagePlan) -> dict[str, Any]:
+def _stage_args_entry(raw: dict[str, Any], *, revision: Revision, stage: StagePlan, kind: StageKind) -> dict[str, Any]:
     out = dict(raw)
     # With Ray an actor has one device as CUDA_VISIBLE_DEVICES; any index but "0" would be taken literally (0.16, run).
     out["runtime"] = {**raw.get("runtime", {}), "devices": _devices(stage)}
-    if mine := _engine_args(revision, stage, kind=_kind(raw)):
+    if mine := _engine_args(revision, stage, kind=kind):
         out["engine_args"] = {**raw["engine_args"], **mine}
     return {**out, **connectors.wiring(revision, stage.id)}
 
@@ -91,10 +93,6 @@ def _deploy_entry(raw: dict[str, Any], *, revision: Revision, stage: StagePlan, 
 
 def _devices(stage: StagePlan) -> str:
     return ",".join(str(device) for device in stage.devices)
-
-
-def _kind(raw: dict[str, Any]) -> StageKind:
-    return StageKind.DIFFUSION if raw.get("stage_type") == "diffusion" else StageKind.AR
 
 
 def _engine_args(revision: Revision, stage: StagePlan, *, kind: StageKind) -> dict[str, Any]:

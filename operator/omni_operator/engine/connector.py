@@ -16,6 +16,8 @@ class Rejection(StrEnum):
     NO_RDMA_ON_NODE = "NoRdmaOnNode"
     CAPABILITY_FORBIDDEN = "CapabilityForbidden"
     RELEASE_LACKS_CONNECTOR = "ReleaseLacksConnector"
+    HANDED_ON_BY_SERVER = "HandedOnByServer"
+    PORTS_COLLIDE = "PortsCollide"
     RELEASE_IGNORES_CONNECTOR = "ReleaseIgnoresConnector"
     ASYNC_CHUNK_UNSUPPORTED = "AsyncChunkUnsupported"
     MIDDLE_STAGE_UNSUPPORTED = "MiddleStageUnsupported"

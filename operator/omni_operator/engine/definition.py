@@ -7,6 +7,7 @@ from typing import Any
 from omni_operator.api.model_spec import ModelSpec
 from omni_operator.api.pipeline_spec import PipelineDefinition, StageDefinition
 from omni_operator.engine.pipeline import (
+    OWNED_KEYS,
     Carries,
     DeployBody,
     Edge,
@@ -18,8 +19,6 @@ from omni_operator.engine.pipeline import (
 )
 from omni_operator.engine.release import ConfigFormat, Release
 
-_CARRIES = {"Payload": "payload", "KvCache": "kv_cache", "Synchronous": "synchronous", "Prompt": "prompt"}
-_OWNED = ("stage_id", "devices", "num_replicas", "input_connectors", "output_connectors")
 _MIB = 1 << 20
 
 
@@ -64,7 +63,7 @@ def defined(definition: PipelineDefinition, *, topology: str, line: str, stage_a
             Edge(
                 producer=order[edge.from_stage],
                 consumer=order[edge.to_stage],
-                carries=Carries(_CARRIES[edge.carries]),
+                carries=Carries[edge.carries.name],
                 streams=edge.streams,
                 whole=edge.whole,
                 max_payload_bytes=edge.max_payload_mib * _MIB,
@@ -78,7 +77,7 @@ def defined(definition: PipelineDefinition, *, topology: str, line: str, stage_a
         line=line,
         async_chunk=definition.async_chunk,
         stages=tuple(
-            Stage(id=order[s.name], name=s.name, kind=StageKind(s.kind.lower()), devices=devices[s.name])
+            Stage(id=order[s.name], name=s.name, kind=StageKind[s.kind.name], devices=devices[s.name])
             for s in definition.stages
         ),
         edges=tuple(edges),
@@ -104,7 +103,7 @@ def _devices(stage: StageDefinition, before: dict[str, tuple[int, ...]]) -> tupl
 
 def _check(stage: StageDefinition, *, stage_args: bool, line: str) -> None:
     where = f"model.definition.stages[{stage.name}].config"
-    for key in _OWNED:
+    for key in OWNED_KEYS:
         if key in stage.config:
             msg = f"{where}.{key}: the operator sets it; remove it"
             raise UnknownPipelineError(msg)

@@ -19,6 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from omni_operator.api.spec import ModelSpec
 
+# What the operator writes into a stage's configuration, so that nobody else may.
+OWNED_KEYS = ("stage_id", "devices", "num_replicas", "input_connectors", "output_connectors", "async_chunk")
+
 
 class UnknownPipelineError(ValueError):
     """The model does not tell its pipeline, or the named pipeline is not in the catalog."""
@@ -203,7 +206,7 @@ def catalog() -> dict[str, Entry]:
     return found
 
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster where libyaml is
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # by libyaml, where it is
 
 
 def pipeline_for(model: ModelSpec, *, line: str) -> Pipeline:

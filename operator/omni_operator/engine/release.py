@@ -119,7 +119,6 @@ class Release:
         ray_version: Ray version to assume in the image when the spec does not say (the release's own development pin, or the
             newest with which it was run).
         mooncake_version: Mooncake version to assume in the image (development pin).
-        nixl: Whether the release's image carries NIXL.
         init_timeout_seconds: Default of --init-timeout.
         exits_on_init_timeout: Whether the server ends when stages are not ready in time; otherwise it serves without them.
         health: What 200 on /health says.
@@ -141,7 +140,6 @@ class Release:
     ports: PortFormula | None
     ray_version: str
     mooncake_version: str
-    nixl: bool = False
     init_timeout_seconds: int = 600
     exits_on_init_timeout: bool = True
     health: HealthMeaning

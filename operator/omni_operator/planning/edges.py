@@ -22,8 +22,11 @@ from omni_operator.api.spec import (
 from omni_operator.engine.connector import PREFERENCE, Rejection, Transport
 from omni_operator.engine.pipeline import Carries, Edge, Pipeline
 from omni_operator.engine.release import EdgeUse, Mover, Release, mooncake_has_store
+from omni_operator.planning.demand import StageDemand
 from omni_operator.planning.model import EdgePlan, PodSecurity, Reach, Rejected
+from omni_operator.planning.ports import LISTENERS, most_copies
 
+_BY_SERVER = "the server hands the result on with the next stage's request, so no connector is used"
 _CANNOT_CARRY = {
     EdgeUse.CHUNKS: (
         Rejection.ASYNC_CHUNK_UNSUPPORTED,
@@ -38,7 +41,7 @@ _CANNOT_CARRY = {
         "the diffusion stage waits for its payload with a deadline, which this connector does not know",
     ),
     EdgeUse.KV_CACHE: (Rejection.KV_CACHE_UNSUPPORTED, "this connector cannot carry a KV cache"),
-    EdgeUse.WHOLE: (
+    EdgeUse.WHOLE: (  # and MIDDLE, where the release carries neither
         Rejection.RELEASE_IGNORES_CONNECTOR,
         "with async_chunk false this release uses SharedMemory for every payload, whatever is configured",
     ),
@@ -62,6 +65,7 @@ class Ground:
         nixl: Whether the image has NIXL.
         rdma: The RDMA resource that pods at the ends of an edge can request, or None.
         rdma_missing: Why it is None, and its code.
+        needs: What the stages need, by id.
     """
 
     release: Release
@@ -75,6 +79,7 @@ class Ground:
     mooncake: str
     nixl: bool
     rdma: str | None
+    needs: Sequence[StageDemand]
     rdma_missing: tuple[Rejection, str] = (Rejection.NO_RDMA_ON_NODE, "")
 
     def use(self, edge: Edge) -> EdgeUse:
@@ -135,7 +140,7 @@ class Chooser:
         for index, edge in enumerate(ground.pipeline.edges):
             chain = next((c for c in self._chains if index in c), None)
             if chain is None:
-                plans.append(_by_server(ground, edge, reaches[index]))
+                plans.append(_edge_plan(ground, edge, reaches[index], None))
                 continue
             transport = self._first_usable(chain, reaches)
             near = {i: reaches[i] for i in chain}
@@ -205,9 +210,11 @@ def _rejections(
 
 
 def _edge_plan(
-    ground: Ground, edge: Edge, reach: Reach, transport: Transport, rejected: tuple[Rejected, ...]
+    ground: Ground, edge: Edge, reach: Reach, transport: Transport | None, rejected: tuple[Rejected, ...] = ()
 ) -> EdgePlan:
+    """The plan of an edge; without a transport the server hands the result on itself."""
     producer, consumer = ground.names(edge)
+    connector = transport.connector if transport else None
     return EdgePlan(
         producer=edge.producer,
         consumer=edge.consumer,
@@ -215,29 +222,12 @@ def _edge_plan(
         to_stage=consumer,
         reach=reach,
         use=ground.use(edge),
-        connector=transport.connector,
-        connector_class=ground.release.connectors[transport.connector].class_name,
-        protocol=transport.protocol,
+        connector=connector,
+        connector_class=ground.release.connectors[connector].class_name if connector else "none",
+        protocol=transport.protocol if transport else Protocol.TCP,
         max_payload_bytes=edge.max_payload_bytes,
-        reason=_why(ground, edge, reach, transport),
+        reason=_why(ground, edge, reach, transport) if transport else _BY_SERVER,
         rejected=rejected,
-    )
-
-
-def _by_server(ground: Ground, edge: Edge, reach: Reach) -> EdgePlan:
-    producer, consumer = ground.names(edge)
-    return EdgePlan(
-        producer=edge.producer,
-        consumer=edge.consumer,
-        from_stage=producer,
-        to_stage=consumer,
-        reach=reach,
-        use=EdgeUse.PROMPT,
-        connector=None,
-        connector_class="none",
-        protocol=Protocol.TCP,
-        max_payload_bytes=edge.max_payload_bytes,
-        reason="the server hands the result on with the next stage's request, so no connector is used",
     )
 
 
@@ -254,10 +244,7 @@ def _reject(ground: Ground, edge: Edge, reach: Reach, transport: Transport) -> t
         )
     use, override = ground.use(edge), ground.override(edge)
     if use is EdgeUse.PROMPT:  # asked for by the user all the same
-        return (
-            Rejection.RELEASE_IGNORES_CONNECTOR,
-            "sent whole, this payload is handed on by the server, and no connector carries it",
-        )
+        return Rejection.HANDED_ON_BY_SERVER, _BY_SERVER
     if connector not in release.carriers[use]:
         ignored = use is EdgeUse.MIDDLE and connector not in release.carriers[EdgeUse.WHOLE]
         return _CANNOT_CARRY[EdgeUse.WHOLE if ignored else use]
@@ -265,6 +252,13 @@ def _reject(ground: Ground, edge: Edge, reach: Reach, transport: Transport) -> t
         asked = [str(x) for x in (override.connector, override.protocol) if x is not None]
         if override.connector not in {None, connector} or override.protocol not in {None, transport.protocol}:
             return Rejection.FORBIDDEN_BY_USER, f"transport.edges asks for {'/'.join(asked)} on this edge"
+    stage = ground.needs[edge.producer]
+    if connector in LISTENERS and stage.replicas > (most := most_copies(use, formula=release.ports, stage=stage)):
+        name = ground.pipeline.stage(stage.id).name
+        return (
+            Rejection.PORTS_COLLIDE,
+            f"{stage.replicas} copies of {name} may share a pod, and vllm-omni {release.line} keeps the ports of {most} apart",
+        )
     if (lacking := _reject_library(ground, connector, asked=override is not None)) is not None:
         return lacking
     if transport.protocol is Protocol.SHM:

@@ -7,15 +7,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from omni_operator.api.spec import Backend, OmniDeploymentSpec, StageOverride, Strategy
-from omni_operator.engine.pipeline import Carries, Pipeline, Stage, StageKind
-from omni_operator.engine.release import ConfigFormat, Mover, Release
+from omni_operator.engine.pipeline import OWNED_KEYS, Pipeline, Stage, StageKind
+from omni_operator.engine.release import ConfigFormat, Release
 from omni_operator.planning.demand import demands, units
 from omni_operator.planning.model import PodSecurity
 from omni_operator.topology.inventory import affinity_problem
 
 PARALLEL = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
-OWNED_STAGE_KEYS = ("stage_id", "devices", "num_replicas", "input_connectors", "output_connectors", "async_chunk")
-_ENV_SOURCES = ("secretKeyRef", "configMapKeyRef", "fieldRef", "resourceFieldRef")
+# Sources of a variable and what the API demands of each; a pod that lacks it would be refused.
+_ENV_SOURCES = {
+    "secretKeyRef": ("name", "key"),
+    "configMapKeyRef": ("name", "key"),
+    "fieldRef": ("fieldPath",),
+    "resourceFieldRef": ("resource",),
+}
 
 
 def bad_overrides(
@@ -33,8 +38,12 @@ def bad_overrides(
         if override.name not in names:
             return f"{where}: pipeline {pipeline.name} has no such stage; it has {', '.join(names)}; use one of these"
         stage = pipeline.stage(names.index(override.name))
-        check = _with_ray if Backend.RAY in backends else _without_ray
-        if message := check(where, override, stage=stage, release=release, spec=spec):
+        message = (
+            _with_ray(where, override, pods_ours=spec.ray.cluster_ref is None)
+            if Backend.RAY in backends
+            else _without_ray(where, override, stage=stage, release=release)
+        )
+        if message:
             return message
     if message := _bad_backend(spec, pipeline=pipeline, backends=backends):
         return message
@@ -42,24 +51,14 @@ def bad_overrides(
         return "placement.strategy OneNode: the pods of ray.clusterRef are not ours to place; remove it"
     if spec.ray.cluster_ref and spec.placement.topology_key:  # the server would wait for workers that never come
         return "placement.topologyKey: the pods of ray.clusterRef are not ours to place; remove it"
-    edges = {(pipeline.stage(e.producer).name, pipeline.stage(e.consumer).name): e for e in pipeline.edges}
+    edges = {(pipeline.stage(e.producer).name, pipeline.stage(e.consumer).name) for e in pipeline.edges}
     for edge in spec.transport.edges:
         if (edge.from_stage, edge.to_stage) not in edges:
             able = ", ".join(f"{a} -> {b}" for a, b in sorted(edges))
             return f"transport.edges[{edge.from_stage} -> {edge.to_stage}]: pipeline {pipeline.name} has the edges {able}; use one of these"
-        if edges[edge.from_stage, edge.to_stage].carries is Carries.PROMPT and release.mover is Mover.WORKERS:
-            return (
-                f"transport.edges[{edge.from_stage} -> {edge.to_stage}]: the server hands this result on itself and no connector "
-                "carries it; remove the entry"
-            )
     for variable in spec.engine.env:
-        sources = list(variable.value_from or ())
-        if variable.value_from is not None and (len(sources) != 1 or sources[0] not in _ENV_SOURCES):
-            return (
-                f"engine.env[{variable.name}].valueFrom: has {', '.join(sources) or 'nothing'}, but needs exactly one of "
-                f"{', '.join(_ENV_SOURCES)}; correct it"
-            )
-        if message := _bad_source(f"engine.env[{variable.name}].valueFrom", variable.value_from or {}):
+        where = f"engine.env[{variable.name}].valueFrom"
+        if variable.value_from is not None and (message := _bad_source(where, variable.value_from)):
             return message
     if Backend.RAY in backends and (flag := _parallel_flag(spec.engine.extra_args)) is not None:
         return f"engine.extraArgs {flag}: with backend Ray an actor sees one accelerator; remove it"
@@ -74,11 +73,8 @@ def bad_overrides(
     return None
 
 
-def _with_ray(
-    where: str, override: StageOverride, *, stage: Stage, release: Release, spec: OmniDeploymentSpec
-) -> str | None:
+def _with_ray(where: str, override: StageOverride, *, pods_ours: bool) -> str | None:
     """What an actor with one accelerator, placed by Ray, cannot do (0.14, 0.16)."""
-    del stage, release
     if (override.accelerators or 1) > 1:
         return (
             f"{where}.accelerators {override.accelerators}: with backend Ray an actor sees one accelerator, so every stage has "
@@ -97,7 +93,7 @@ def _with_ray(
             f"{where}.engineArgs.distributed_executor_backend ray: inside a Ray actor it waits for accelerators that the actor "
             "itself holds; remove it"
         )
-    if override.resources and spec.ray.cluster_ref:
+    if override.resources and not pods_ours:
         return f"{where}.resources: the pods of ray.clusterRef are not ours to size; remove it"
     if override.node_selector:
         return f"{where}.nodeSelector: with backend Ray it is Ray that places stages; use placement.nodeSelector"
@@ -106,15 +102,12 @@ def _with_ray(
     return None
 
 
-def _without_ray(
-    where: str, override: StageOverride, *, stage: Stage, release: Release, spec: OmniDeploymentSpec
-) -> str | None:
+def _without_ray(where: str, override: StageOverride, *, stage: Stage, release: Release) -> str | None:
     """What the configuration of a stage process cannot say, or says twice."""
-    del spec
     args = override.engine_args or {}
     if (override.replicas or 1) > 1 and release.config_format is ConfigFormat.STAGE_ARGS:
         return f"{where}.replicas {override.replicas}: vllm-omni {release.line} runs one copy of a stage; raise spec.replicas instead"
-    for key in OWNED_STAGE_KEYS:
+    for key in OWNED_KEYS:
         if key in args:
             return f"{where}.engineArgs.{key}: the operator sets it; remove it and use the field of the spec that stands for it"
     accelerators = override.accelerators or stage.accelerators
@@ -139,26 +132,13 @@ def _without_ray(
     return None
 
 
-_NEEDED = {
-    "secretKeyRef": ("name", "key"),
-    "configMapKeyRef": ("name", "key"),
-    "fieldRef": ("fieldPath",),
-    "resourceFieldRef": ("resource",),
-}
-
-
 def _bad_source(where: str, sources: Mapping[str, Any]) -> str | None:
-    """A source of a variable that lacks what the API demands: a pod with it would be refused."""
-    for source, needed in _NEEDED.items():
-        if source not in sources:
-            continue
-        given = sources[source]
-        lacking = [
-            key for key in needed if not (isinstance(given, Mapping) and isinstance(given.get(key), str) and given[key])
-        ]
-        if lacking:
-            return f"{where}.{source}: needs {' and '.join(lacking)}; add it"
-    return None
+    if len(sources) != 1 or (source := next(iter(sources))) not in _ENV_SOURCES:
+        found = ", ".join(sources) or "nothing"
+        return f"{where}: has {found}, but needs exactly one of {', '.join(_ENV_SOURCES)}; correct it"
+    given = sources[source] if isinstance(sources[source], Mapping) else {}
+    lacking = [key for key in _ENV_SOURCES[source] if not (isinstance(given.get(key), str) and given[key])]
+    return f"{where}.{source}: needs {' and '.join(lacking)}; add it" if lacking else None
 
 
 def _parallel_flag(args: Sequence[str]) -> str | None:

@@ -100,6 +100,7 @@ def _choose(
     terrain = Terrain(
         spec=spec, inventory=inventory, accelerator=accelerator, stages=[stage.name for stage in pipeline.stages]
     )
+    needs = {backend: demands(pipeline, spec, backend=backend, apart=release.copies_apart) for backend in backends}
     ground = Ground(
         release=release,
         pipeline=pipeline,
@@ -110,10 +111,10 @@ def _choose(
         policy=spec.transport,
         pods_ours=spec.ray.cluster_ref is None,
         mooncake=spec.engine.mooncake_version or release.mooncake_version,
-        nixl=release.nixl if spec.engine.nixl is None else spec.engine.nixl,
+        nixl=spec.engine.nixl,
         rdma=None,
+        needs=needs[backends[-1]],  # only Ray's are others, and it is alone
     )
-    needs = {backend: demands(pipeline, spec, backend=backend, apart=release.copies_apart) for backend in backends}
     found = search(
         lambda measure: _layouts(measure, needs=needs, terrain=terrain),
         ground=ground,

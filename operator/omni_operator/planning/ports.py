@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from omni_operator.api.spec import Connector
 from omni_operator.engine.release import EdgeUse, PortFormula, Release
+from omni_operator.planning.demand import StageDemand
 from omni_operator.planning.model import EdgePlan
 
 LISTENERS = frozenset({Connector.MOONCAKE_TRANSFER_ENGINE, Connector.NIXL})
@@ -42,7 +43,7 @@ def base_ports(edges: Sequence[EdgePlan], *, release: Release) -> dict[tuple[int
         if edge.connector not in LISTENERS:
             continue
         before = sum(1 for other in out if other[0] == edge.producer)
-        if _by_formula(edge, release.ports):
+        if _by_formula(edge.use, release.ports):
             # Beside the ranks of every purpose of the earlier edge of the same producer (and below the next replica's block).
             out[edge.producer, edge.consumer] = FIRST_PORT + before * 512
         else:
@@ -50,37 +51,30 @@ def base_ports(edges: Sequence[EdgePlan], *, release: Release) -> dict[tuple[int
     return out
 
 
-def _by_formula(edge: EdgePlan, formula: PortFormula | None) -> bool:
-    return formula is not None and (formula.payloads or edge.use is EdgeUse.KV_CACHE)
+def _by_formula(use: EdgeUse, formula: PortFormula | None) -> bool:
+    return formula is not None and (formula.payloads or use is EdgeUse.KV_CACHE)
 
 
 def ports_of(edge: EdgePlan, *, formula: PortFormula | None, replicas: int, ranks: int) -> Iterator[PortUse]:
     """The ports that the producer of an edge binds; a payload goes by rank 0 alone, a KV cache by every rank."""
-    ends = (edge.producer, edge.consumer)
     if edge.connector not in LISTENERS:
-        return
-    if formula is None or not _by_formula(edge, formula):
-        for replica in range(replicas):
-            yield PortUse(edge=ends, purpose="request_forwarding", replica=replica, rank=0, port=edge.port)
         return
     purpose = "kv_transfer" if edge.use is EdgeUse.KV_CACHE else "request_forwarding"
     for replica in range(replicas):
-        for rank in range(ranks if purpose == "kv_transfer" else 1):
-            port = (
-                edge.port
-                + formula.purposes[purpose]
-                + replica * formula.replica_stride
-                + rank * formula.rank_stride
-                + edge.producer
-            )
-            yield PortUse(edge=ends, purpose=purpose, replica=replica, rank=rank, port=port)
+        for rank in range(ranks if edge.use is EdgeUse.KV_CACHE else 1):
+            port = edge.port
+            if formula is not None and _by_formula(edge.use, formula):
+                port += formula.purposes[purpose] + edge.producer
+                port += replica * formula.replica_stride + rank * formula.rank_stride
+            yield PortUse(edge=(edge.producer, edge.consumer), purpose=purpose, replica=replica, rank=rank, port=port)
 
 
-def most_replicas(edge: EdgePlan, *, formula: PortFormula | None, ranks: int) -> int:
-    """Copies of the producer in one pod whose ports stay in range and apart; 1 where nothing keeps copies apart."""
-    if edge.connector not in LISTENERS:
-        return _HIGHEST
-    if formula is None or not formula.replica_stride or not _by_formula(edge, formula):
+def most_copies(use: EdgeUse, *, formula: PortFormula | None, stage: StageDemand) -> int:
+    """Copies of a producer whose ports stay in range, and apart if they share a pod; 1 where nothing keeps them apart."""
+    if formula is None or not formula.replica_stride or not _by_formula(use, formula):
         return 1
-    highest = max(use.port for use in ports_of(edge, formula=formula, replicas=1, ranks=ranks))
+    ranks = stage.each if use is EdgeUse.KV_CACHE else 1
+    highest = FIRST_PORT + max(formula.purposes.values()) + (ranks - 1) * formula.rank_stride + stage.id
+    if highest - FIRST_PORT >= formula.replica_stride:
+        return 1
     return 1 + (_HIGHEST - highest) // formula.replica_stride

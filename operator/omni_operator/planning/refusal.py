@@ -25,6 +25,8 @@ REMEDIES = {
     Rejection.FORBIDDEN_BY_USER: "",
     Rejection.ONE_CONNECTOR_PER_STAGE: "",
     Rejection.NEEDS_ACCELERATOR: "",
+    Rejection.PORTS_COLLIDE: "lower stages[].replicas and raise replicas",
+    Rejection.HANDED_ON_BY_SERVER: "",
     Rejection.RELEASE_IGNORES_CONNECTOR: "use vllm-omni 0.26 or later",
     Rejection.MIDDLE_STAGE_UNSUPPORTED: "",
     Rejection.SYNCHRONOUS_UNSUPPORTED: "",

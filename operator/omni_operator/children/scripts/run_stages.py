@@ -44,9 +44,10 @@ def parse(argv: list[str]) -> argparse.Namespace:
         "--head", required=True, help="name or address of the head's pod; {head} in a command becomes its address"
     )
     parser.add_argument("--port", type=int, required=True, help="port on which the head's pod tells which start it is")
-    parser.add_argument("--announce", action="store_true", help="this is the head's pod")
-    parser.add_argument("--follow", action="store_true", help="end when the head starts anew")
-    parser.add_argument("--run", action="append", required=True, type=json.loads, help="a command, as a JSON list")
+    parser.add_argument(
+        "--announce", action="store_true", help="this is the head's pod; others end when the head starts anew"
+    )
+    parser.add_argument("--run", required=True, type=json.loads, help="commands by name, as a JSON object of lists")
     return parser.parse_args(argv)
 
 
@@ -133,9 +134,8 @@ class Processes:
         self.running: dict[int, str] = {}
         self.stopping = False
 
-    def start(self, command: list[str]) -> None:
+    def start(self, name: str, command: list[str]) -> None:
         """Starts one."""
-        name = next((f"stage {command[i + 1]}" for i, part in enumerate(command) if part == "--stage-id"), command[0])
         say(f"starting {name}: {' '.join(command)}")
         try:
             process = subprocess.Popen(command, start_new_session=True)
@@ -194,13 +194,14 @@ def main(argv: list[str]) -> int:
         signal.signal(number, on_signal)
     if args.announce:
         announce(args.port)
-    address, start = (args.head, "") if args.announce else wait_for_head(args.head, args.port, processes)
-    follower = Follower(args.head, args.port, address, start)
-    if args.follow:
+        follower = Follower(args.head, args.port, args.head, "")
+    else:
+        follower = Follower(args.head, args.port, *wait_for_head(args.head, args.port, processes))
         threading.Thread(target=follower.watch, daemon=True).start()
-    for command in () if processes.stopping else args.run:
-        processes.start([part.replace("{head}", address) for part in command])
     ended = None
+    if not processes.stopping:
+        for name, command in args.run.items():
+            processes.start(name, [part.replace("{head}", follower.address) for part in command])
     while ended is None and not processes.stopping and not follower.ended:
         time.sleep(0.2)
         ended = processes.reap()
