@@ -121,6 +121,7 @@ def test_server_follows_its_ray_cluster(space: str) -> None:
     server = omni.pods("serving")[0]["metadata"]["uid"]
     worker = omni.pods("worker")[0]["metadata"]["name"]
     nodes.kubectl("delete", "pod", worker, "-n", space, "--wait=false")
+    omni.wait("Ready", "False", seconds=60)
     eventually(
         "another server", lambda: [p for p in omni.pods("serving") if p["metadata"]["uid"] != server], seconds=180
     )

@@ -240,3 +240,20 @@ def test_their_cluster() -> None:
 
 def _with_port(port: str) -> dict[str, Any]:
     return {"spec": {"headGroupSpec": {"rayStartParams": {"port": port}}}}
+
+
+def test_a_server_that_is_being_ended_serves_no_more(starting: Scene) -> None:
+    """Its Deployment still counts it as available; requests have no endpoint, or reach actors that are gone (run on kind)."""
+    starting.serve(ready_since="2026-01-01T11:10:00Z")
+    starting.look()
+    assert starting.says("Ready") == ("True", "Serving")
+    server = starting.pods.pop()
+    for pod in (replace(server, deleting=True), replace(server, ready=False)):
+        starting.pods.append(pod)
+        starting.look()
+        assert starting.says("ServingReady")[0] == "False"
+        assert starting.says("Ready")[0] == "False"
+        starting.pods.remove(pod)
+    starting.pods = [server, *(p for p in starting.pods if not p.name.endswith("stages-worker-0"))]
+    starting.look()
+    assert starting.says("ServingReady")[0] == "False", "the look that ends it says so"

@@ -58,7 +58,13 @@ def judge(observed: Observed, outcome: Outcome) -> Health:
         return Health(ray=nothing[0], serving=nothing[1], transport=nothing[2], ready_replicas=0)
     # An evicted pod stays as Failed with its old node; it is no end of any edge.
     pods = [p for p in observed.live_pods() if p.revision == active.revision.name]
-    available = [replica for replica in range(outcome.replicas) if _server_available(observed, active, replica)]
+    bereft = {pod.name for pod, _ in observed.bereft_servers(active)}
+    up = {
+        p.replica
+        for p in pods
+        if p.labels.get(COMPONENT) == Component.SERVING and p.ready and not p.deleting and p.name not in bereft
+    }
+    available = [r for r in range(outcome.replicas) if str(r) in up and _server_available(observed, active, r)]
     clusters = _clusters(observed, active, outcome.replicas)
     ray = _ray(observed, active, clusters, pods)
     servers = [p for p in pods if p.labels.get(COMPONENT) == Component.SERVING]
@@ -158,6 +164,7 @@ def _failing(pods: Sequence[Pod]) -> tuple[Reason, str] | None:
 
 
 def _server_available(observed: Observed, active: Known, replica: int) -> bool:
+    """What the Deployment says, which is late: right after its pod was ended it still counts it, so pods are asked too."""
     deployment = observed.children.get(("Deployment", names.serving(observed.owner, active.revision.name, replica)))
     return deployment is not None and not deployment.deleting and int(deployment.status.get("availableReplicas", 0)) > 0
 
