@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import time
+from typing import Any
+
+import pytest
 
 from tests.api.operator_process import WRITES
 from tests.api.world import TCP, World
@@ -63,6 +66,31 @@ def test_a_bad_edit_touches_nothing_and_says_so(world: World) -> None:
     world.until("Accepted", status="True")
     world.operator.settle()
     assert world.versions() == versions
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        ({"placement": {"priorityClassName": "no-such-class"}}, "no PriorityClass with name no-such-class was found"),
+        ({"placement": {"affinity": {"nodeAffinty": {}}}}, "nodeAffinty"),
+        ({"serving": {"resources": {"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}}}, "cpu"),
+    ],
+)
+def test_an_edit_that_only_the_api_server_refuses_touches_nothing(
+    world: World, edit: dict[str, Any], words: str
+) -> None:
+    """Its children and their pods are tried before the running revision makes room for them."""
+    world.create(**TCP)
+    before = world.ready()
+    world.operator.settle()
+    versions = world.versions()
+    world.edit(**edit)
+    refused = world.until("Accepted", status="False")
+    assert words in refused["message"]
+    world.operator.settle()
+    assert world.versions() == versions
+    assert world.get()["status"]["revision"] == before["status"]["revision"]
+    assert world.condition("Ready")["status"] == "True"
 
 
 def test_a_good_edit_brings_a_new_revision_and_moves_the_service(world: World) -> None:

@@ -31,6 +31,8 @@ class World:
     spec: dict[str, Any] = field(default_factory=make.raw_spec)
     now: datetime = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
     refuse: dict[str, ApiError] = field(default_factory=dict)
+    refuse_dry: dict[str, ApiError] = field(default_factory=dict)
+    rehearsed: list[str] = field(default_factory=list)
     calls: list[tuple[str, str]] = field(default_factory=list)
     stories: list[tuple[str, str]] = field(default_factory=list)
     status: dict[str, Any] = field(default_factory=dict)
@@ -88,9 +90,14 @@ class World:
             return self._omni()
         return await self.create(resource, obj)
 
-    async def create(self, resource: Any, obj: dict[str, Any]) -> dict[str, Any]:
+    async def create(self, resource: Any, obj: dict[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
         if resource.kind == "Event":
             self.stories.append((obj["reason"], obj["note"]))
+            return obj
+        if dry_run:
+            self.rehearsed.append(f"{resource.kind} {obj['metadata']['name']}")
+            if resource.kind in self.refuse_dry:
+                raise self.refuse_dry[resource.kind]
             return obj
         name = obj["metadata"]["name"]
         self.calls.append(("make", f"{resource.kind} {name}"))

@@ -88,7 +88,7 @@ class Reason(StrEnum):
 
     CHILD_REFUSED = (
         "ChildRefused",
-        "The API server refuses a child; the message has its reason (quota, admission, RBAC).",
+        "The API server refuses a child, or would refuse one of a new revision (what runs is kept); the message has its reason.",
     )
     KUBERAY_MISSING = "KubeRayMissing", "The API server does not know RayClusters: KubeRay is not installed."
     NEW_REVISION = "NewRevision", "A new revision is starting."

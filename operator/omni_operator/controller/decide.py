@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,6 +88,13 @@ def decide(observed: Observed, *, inventory: Callable[[], Inventory], pod_securi
     else:
         planned = Verdict(ConditionType.PLANNED, Truth.TRUE, Reason.PLAN_FITS, summary(result.plan))
     return Decision(accepted=accepted, planned=planned, wanted=made, spec=spec)
+
+
+def keep_for(observed: Observed, decision: Decision, refusals: Sequence[str]) -> Decision:
+    """The decision when the API server would refuse the wanted revision: what runs stays, and the spec is not accepted."""
+    text = f"the API server would refuse what this spec asks for; correct it: {'; '.join(refusals)}"
+    verdict = Verdict(ConditionType.ACCEPTED, Truth.FALSE, Reason.CHILD_REFUSED, text)
+    return _keep(_current(observed), verdict, decision.spec)
 
 
 def _current(observed: Observed) -> Known | None:

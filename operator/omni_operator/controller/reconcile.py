@@ -24,12 +24,13 @@ from omni_operator.children.render import children as render
 from omni_operator.controller.act import Act
 from omni_operator.controller.cache import Cache
 from omni_operator.controller.child_writer import ChildWriter
-from omni_operator.controller.decide import Decision, decide
+from omni_operator.controller.decide import Decision, decide, keep_for
 from omni_operator.controller.events import Story, from_conditions
 from omni_operator.controller.node_memory import NodeMemory
 from omni_operator.controller.observe import observe
 from omni_operator.controller.observed import Known, Observed, Outcome, Verdict
 from omni_operator.controller.omni_writer import OmniWriter
+from omni_operator.controller.rehearsal import Rehearsal
 from omni_operator.controller.removal import Removal, revisions
 from omni_operator.controller.settings import Settings
 from omni_operator.controller.status import make_status
@@ -38,6 +39,7 @@ from omni_operator.kube.client import ApiError, Kube
 _log = logging.getLogger(__name__)
 _TOLD_AT_ONCE = frozenset({ConditionType.ACCEPTED, ConditionType.PLANNED, ConditionType.READY})
 _NAMESPACE_PAUSE = 1.0  # its watch is about to bring it
+_REFUSED_PAUSE = 60.0  # what makes the API server refuse is not watched either
 _FOREIGN_PAUSE = 10.0  # foreign objects are not watched; their going is found by looking
 
 
@@ -54,6 +56,7 @@ class Reconciler:
     _children: ChildWriter = field(init=False)
     _memory: NodeMemory = field(init=False)
     _removal: Removal = field(init=False)
+    _rehearsal: Rehearsal = field(init=False)
     _written: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -61,6 +64,7 @@ class Reconciler:
         self._omni = OmniWriter(kube=self.kube, cache=self.cache, instance=self.instance, now=self.now)
         self._children = ChildWriter(kube=self.kube, cache=self.cache, omni=self._omni)
         self._memory = NodeMemory(kube=self.kube, now=self.now)
+        self._rehearsal = Rehearsal(kube=self.kube)
         self._removal = Removal(omni=self._omni, children=self._children, memory=self._memory, now=self.now)
 
     async def look(self, key: str) -> float | None:
@@ -75,6 +79,7 @@ class Reconciler:
         omni = self.cache.omnis.get(key)
         if omni is None:
             self._written.pop(key, None)
+            self._rehearsal.forget(key)
             return None
         observed = observe(self.cache, omni)
         if omni.deleting:
@@ -94,6 +99,7 @@ class Reconciler:
             return _NAMESPACE_PAUSE
         decision = decide(observed, inventory=lambda: self.cache.inventory(without=key), pod_security=pod_security)
         act = Act()
+        decision = await self._rehearsed(observed, decision, act)
         outcome = await self._make_real(observed, decision, act)
         again = await self._report(observed, outcome, act)
         if act.refused:
@@ -103,6 +109,17 @@ class Reconciler:
         if again is not None:
             act.look_again(again)
         return act.again
+
+    async def _rehearsed(self, observed: Observed, decision: Decision, act: Act) -> Decision:
+        """The decision, unless a new revision would take the place of one that runs and could not be made."""
+        wanted = decision.wanted
+        if wanted is None or wanted.revision.name in observed.known or not observed.known:
+            return decision
+        refusals = await self._rehearsal.refusals(observed, wanted.revision.name, _intents(observed, decision, wanted))
+        if not refusals:
+            return decision
+        act.look_again(_REFUSED_PAUSE)
+        return keep_for(observed, decision, refusals)
 
     async def _make_real(self, observed: Observed, decision: Decision, act: Act) -> Outcome:
         wanted, replicas = decision.wanted, decision.replicas
@@ -134,8 +151,7 @@ class Reconciler:
         )
 
     async def _apply_children(self, observed: Observed, decision: Decision, wanted: Known, act: Act) -> None:
-        service = (decision.spec or wanted.revision.spec).serving.service
-        intents = render(observed.owner, wanted.revision, replicas=decision.replicas, service=service)
+        intents = _intents(observed, decision, wanted)
         config, *rest = intents
         # The record of the plan exists before anything that was made from it.
         ensure = partial(self._children.ensure, observed, act=act, rendered_by=wanted.rendered_by)
@@ -202,6 +218,11 @@ class Reconciler:
         for story in from_conditions(before, status, summary=text):
             await self._omni.tell(observed.omni, story)
         return again
+
+
+def _intents(observed: Observed, decision: Decision, wanted: Known) -> list[dict[str, Any]]:
+    service = (decision.spec or wanted.revision.spec).serving.service
+    return render(observed.owner, wanted.revision, replicas=decision.replicas, service=service)
 
 
 def _is_server(intent: dict[str, Any]) -> bool:

@@ -105,10 +105,11 @@ class Kube:
         )
         return done
 
-    async def create(self, resource: Resource, obj: dict[str, Any]) -> dict[str, Any]:
-        """Creates an object; 409 when one of its name exists."""
+    async def create(self, resource: Resource, obj: dict[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
+        """Creates an object, or only asks whether it could be created; 409 when one of its name exists."""
         path = resource.path(obj["metadata"].get("namespace"))
-        made: dict[str, Any] = await self._call("POST", resource, path, query={"fieldManager": self.manager}, body=obj)
+        query = {"fieldManager": self.manager, **({"dryRun": "All", "fieldValidation": "Strict"} if dry_run else {})}
+        made: dict[str, Any] = await self._call("POST", resource, path, query=query, body=obj)
         return made
 
     async def get(self, resource: Resource, namespace: str | None, name: str) -> dict[str, Any] | None:
