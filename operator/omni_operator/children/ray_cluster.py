@@ -108,6 +108,7 @@ def _workers(owner: Owner, revision: Revision, replica: int, group: WorkerGroup)
         memory_bytes=sizes.memory_bytes,
         devices=pod.accelerator_devices(revision, group.accelerators, rdma=group.rdma),
         extra_memory_bytes=sizes.shm_bytes + sizes.pool_bytes,
+        disk_bytes=sizes.disk_bytes,
     )
     return {
         "groupName": group.name,

@@ -30,6 +30,7 @@ def build(owner: Owner, revision: Revision, replica: int) -> dict[str, Any]:
         memory_bytes=sizes.memory_bytes,
         devices=pod.accelerator_devices(revision, plan.serving.accelerators, rdma=plan.serving.rdma),
         extra_memory_bytes=sizes.shm_bytes + sizes.pool_bytes,
+        disk_bytes=sizes.disk_bytes,
     )
     server |= _probes(revision)
     metadata = pod.pod_metadata(owner, revision, Component.SERVING, replica=replica)

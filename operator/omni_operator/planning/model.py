@@ -92,12 +92,14 @@ class Sizes(_Value):
         object_store_bytes: Ray's object store; 0 in a pod that is no Ray node.
         memory_bytes: Memory request; holds all of this.
         pool_bytes: Pools of connectors: store segments and buffers, pinned pools of every rank.
+        disk_bytes: Request of ephemeral storage: logs and caches, and what Ray spills of its object store.
     """
 
     shm_bytes: int
     object_store_bytes: int
     memory_bytes: int
     pool_bytes: int = 0
+    disk_bytes: int = 0
 
 
 class StagePlan(_Value):

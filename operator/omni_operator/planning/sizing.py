@@ -19,6 +19,7 @@ _ENGINE_SHM = 256 * MIB  # vLLM's own message queues and torch's shared tensors,
 _STAGE_BASE = 2048 * MIB
 _SERVER_BASE = 1536 * MIB
 _LEAST_POOL = 256 * MIB
+_DISK_BASE = 512 * MIB  # logs of Ray and the engine, compiled kernels; weights that the engine fetches are not known to the plan
 
 
 def round_up(size: int, *, to: int) -> int:
@@ -62,7 +63,13 @@ def ray_pod_sizes(edges: Sequence[EdgePlan], *, store: StorePlan | None, instanc
     pools = instances * (store.segment_bytes + store.localbuf_bytes) if store else 0
     base = _STAGE_BASE if worker else _SERVER_BASE
     memory = round_up(base + shm + pools, to=64 * MIB)
-    return Sizes(shm_bytes=shm, object_store_bytes=object_store, memory_bytes=memory, pool_bytes=pools)
+    return Sizes(
+        shm_bytes=shm,
+        object_store_bytes=object_store,
+        memory_bytes=memory,
+        pool_bytes=pools,
+        disk_bytes=_DISK_BASE + object_store,  # a full object store is spilled to /tmp
+    )
 
 
 def stage_pod_sizes(
@@ -91,4 +98,10 @@ def stage_pod_sizes(
         pools += count * max((edge.pool_bytes for edge in touching), default=0)
     base = _STAGE_BASE * len(ranks) + (_SERVER_BASE if server else 0)
     memory = round_up(base + shm + pools, to=64 * MIB)
-    return Sizes(shm_bytes=shm, object_store_bytes=object_store, memory_bytes=memory, pool_bytes=pools)
+    return Sizes(
+        shm_bytes=shm,
+        object_store_bytes=object_store,
+        memory_bytes=memory,
+        pool_bytes=pools,
+        disk_bytes=_DISK_BASE + object_store,  # a full object store is spilled to /tmp
+    )
