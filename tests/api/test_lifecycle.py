@@ -73,7 +73,6 @@ def test_a_bad_edit_touches_nothing_and_says_so(world: World) -> None:
     [
         ({"placement": {"priorityClassName": "no-such-class"}}, "no PriorityClass with name no-such-class was found"),
         ({"placement": {"affinity": {"nodeAffinty": {}}}}, "nodeAffinty"),
-        ({"serving": {"resources": {"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}}}, "cpu"),
     ],
 )
 def test_an_edit_that_only_the_api_server_refuses_touches_nothing(

@@ -84,6 +84,15 @@ class Reason(StrEnum):
         "Placement is as planned and pods hold the RDMA resource; whether transfers use it has not been observed. Mooncake "
         "falls back to TCP without an error.",
     )
+    TRANSFERS_COUNTED = "TransfersCounted", "Placement is as planned, and the engine counted payloads on every edge."
+    NOT_USED_YET = (
+        "NotUsedYet",
+        "Placement is as planned; no payload has been seen on an edge, or the engine's counters cannot be read.",
+    )
+    TRANSPORT_DEGRADED = (
+        "TransportDegraded",
+        "RDMA was planned, and a pod's log says that it is not used; the message has the edge, the pod and the line.",
+    )
     NOT_OBSERVED_YET = "NotObservedYet", "Pods are not all placed yet."
 
     CHILD_REFUSED = (

@@ -49,6 +49,11 @@ class EdgeStatus(Model):
         description="Better transports that were not usable, best first.",
         json_schema_extra=schema(list_type="atomic"),
     )
+    observed: Short = Field(
+        default="Unknown",
+        description="Verified: the engine counted payloads. Degraded: RDMA was planned and is not used. Unknown: nothing was seen.",
+    )
+    observed_reason: Text = Field(default="", description="What was seen, or why nothing was.")
 
 
 class PodPlan(Model):

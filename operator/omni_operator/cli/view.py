@@ -86,6 +86,9 @@ def edges(plan: dict[str, Any]) -> RenderableType:
             transport = Text(f"{edge['connector']}/{edge['protocol']}", style=COLOUR.get(edge["protocol"], ""))
         table.add_row(f"{edge['from']} → {edge['to']}", edge["reach"], transport, edge["reason"])
         grouped: dict[str, list[str]] = {}
+        if edge.get("observedReason"):  # what runs; a plan alone has seen nothing
+            style = {"Verified": "green", "Degraded": "red"}.get(edge["observed"], "dim")
+            table.add_row("", "", Text(edge["observed"], style=style), Text(edge["observedReason"], style=style))
         for rejected in edge.get("rejected") or ():
             grouped.setdefault(f"{rejected['code']}: {rejected['fact']}", []).append(f"not {rejected['choice']}")
         for why, choices in grouped.items():

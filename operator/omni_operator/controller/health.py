@@ -10,8 +10,10 @@ from omni_operator.api.conditions import ConditionType, Reason, Truth
 from omni_operator.api.spec import Protocol, Strategy
 from omni_operator.children import names
 from omni_operator.children.names import COMPONENT, REVISION, Component
+from omni_operator.controller.evidence import named, unseen, verdict
 from omni_operator.controller.objects import Child, Pod
 from omni_operator.controller.observed import Known, Observed, Outcome, Verdict
+from omni_operator.engine.records import release_of
 from omni_operator.planning.model import Plan
 
 _LAUNCHER_CODES = {
@@ -77,7 +79,7 @@ def judge(observed: Observed, outcome: Outcome) -> Health:
         ray=ray,
         serving=_refused_pods(observed, active)
         or _serving(len(available), outcome.replicas, servers, store=store, ray_up=ray.truth is Truth.TRUE),
-        transport=_transport(active.revision.plan, pods, outcome.replicas),
+        transport=_transport(active.revision.plan, pods, outcome),
         ready_replicas=len(serve),
     )
 
@@ -214,8 +216,8 @@ def _serving(ready: int, wanted: int, pods: Sequence[Pod], *, store: Verdict | N
     return Verdict(kind, Truth.FALSE, Reason.SERVER_STARTING, text)
 
 
-def _transport(plan: Plan, pods: Sequence[Pod], replicas: int) -> Verdict:
-    kind = ConditionType.TRANSPORT_AS_PLANNED
+def _transport(plan: Plan, pods: Sequence[Pod], outcome: Outcome) -> Verdict:
+    kind, replicas = ConditionType.TRANSPORT_AS_PLANNED, outcome.replicas
     ends = (Component.WORKER, Component.SERVING)
     mine = [p for p in pods if p.labels.get(COMPONENT) in ends and not p.deleting]
     expected = replicas * (1 + (0 if plan.cluster_ref else sum(group.pods for group in plan.groups)))
@@ -228,6 +230,17 @@ def _transport(plan: Plan, pods: Sequence[Pod], replicas: int) -> Verdict:
             if len(nodes) > 1:
                 text = f"replica {replica} must be on one node, but its pods are on {', '.join(sorted(nodes))}"
                 return Verdict(kind, Truth.FALSE, Reason.PLACEMENT_DIFFERS, text)
+    counts = release_of(plan.line).metrics
+    judged = [(edge, verdict(edge, outcome.evidence, counts=counts)) for edge in plan.edges]
+    if degraded := [(edge, found.why) for edge, found in judged if found.state == "Degraded"]:
+        text = f"{named(edge for edge, _ in degraded)}: {degraded[0][1]}"
+        return Verdict(kind, Truth.FALSE, Reason.TRANSPORT_DEGRADED, text)
+    if counts and (unused := unseen(plan.edges, outcome.evidence)):
+        text = f"{named(unused)}: {outcome.evidence.silent or 'no request has used it yet, so nothing is known'}"
+        return Verdict(kind, Truth.UNKNOWN, Reason.NOT_USED_YET, text)
+    if counts and any(edge.connector is not None for edge in plan.edges):
+        text = f"pods are where the plan relies on them to be, and the engine counted payloads over {plan.transport} on every edge"
+        return Verdict(kind, Truth.TRUE, Reason.TRANSFERS_COUNTED, text)
     if any(edge.protocol is Protocol.RDMA for edge in plan.edges):
         text = f"both ends hold {plan.rdma_resource}; that transfers use it has not been observed"
         return Verdict(kind, Truth.UNKNOWN, Reason.RDMA_NOT_VERIFIED, text)

@@ -80,6 +80,7 @@ class Pod:
     unschedulable: str = ""
     trouble: str = ""
     last_words: str = ""
+    address: str = ""
 
     @property
     def holds(self) -> bool:
@@ -188,6 +189,7 @@ def pod(raw: dict[str, Any]) -> Pod:
     return Pod(
         **base,
         ready=ready.get("status") == "True",
+        address=status.get("podIP", ""),
         owner_uid=owner.get("uid", ""),
         created=meta.get("creationTimestamp", ""),
         started=max((r.get("startedAt", "") for r in running), default=""),

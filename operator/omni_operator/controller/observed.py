@@ -17,6 +17,7 @@ from omni_operator.children.names import (
     node_folder,
 )
 from omni_operator.children.revision import Revision
+from omni_operator.controller.evidence import NOTHING_SEEN, Evidence
 from omni_operator.controller.objects import Child, Omni, Pod
 
 _RAY = frozenset({Component.HEAD, Component.WORKER})
@@ -171,6 +172,7 @@ class Outcome:
         foreign: Names of objects in the way that are not ours.
         refused: Errors of the API server about children.
         blockers: What the removal of a revision waits for.
+        evidence: What the engine itself says of its edges.
     """
 
     accepted: Verdict
@@ -182,3 +184,4 @@ class Outcome:
     foreign: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
     blockers: tuple[str, ...] = ()
+    evidence: Evidence = NOTHING_SEEN

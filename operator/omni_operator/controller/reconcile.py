@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -34,6 +34,7 @@ from omni_operator.controller.rehearsal import Rehearsal
 from omni_operator.controller.removal import Removal, revisions
 from omni_operator.controller.settings import Settings
 from omni_operator.controller.status import make_status
+from omni_operator.controller.witness import Witness
 from omni_operator.kube.client import ApiError, Kube
 
 _log = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ class Reconciler:
     _memory: NodeMemory = field(init=False)
     _removal: Removal = field(init=False)
     _rehearsal: Rehearsal = field(init=False)
+    _witness: Witness = field(init=False)
     _written: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -65,6 +67,7 @@ class Reconciler:
         self._children = ChildWriter(kube=self.kube, cache=self.cache, omni=self._omni)
         self._memory = NodeMemory(kube=self.kube, now=self.now)
         self._rehearsal = Rehearsal(kube=self.kube)
+        self._witness = Witness(kube=self.kube)
         self._removal = Removal(omni=self._omni, children=self._children, memory=self._memory, now=self.now)
 
     async def look(self, key: str) -> float | None:
@@ -80,6 +83,7 @@ class Reconciler:
         if omni is None:
             self._written.pop(key, None)
             self._rehearsal.forget(key)
+            self._witness.forget(key)
             return None
         observed = observe(self.cache, omni)
         if omni.deleting:
@@ -101,6 +105,11 @@ class Reconciler:
         act = Act()
         decision = await self._rehearsed(observed, decision, act)
         outcome = await self._make_real(observed, decision, act)
+        if outcome.active is not None and outcome.replicas and not outcome.retiring:
+            evidence, pause = await self._witness.ask(observed, outcome.active)
+            outcome = replace(outcome, evidence=evidence)
+            if pause is not None:
+                act.look_again(pause)
         again = await self._report(observed, outcome, act)
         if act.refused:
             raise ApiError(422, "ChildRefused", "; ".join(act.refused))

@@ -7,13 +7,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from omni_operator.api.conditions import ConditionType, Reason, Truth
+from omni_operator.api.spec import RdmaPolicy
 from omni_operator.api.status import Condition, NodeMemory, OmniDeploymentStatus, PlanStatus
 from omni_operator.children import names, services
 from omni_operator.children.describe import describe
 from omni_operator.children.names import COMPONENT, REVISION, Component
+from omni_operator.controller.evidence import Evidence, verdict
 from omni_operator.controller.health import Health, judge
 from omni_operator.controller.objects import Omni
 from omni_operator.controller.observed import Known, Observed, Outcome, Verdict
+from omni_operator.engine.records import release_of
 
 _MAX_NODES = 64  # the schema's bound of PodPlan.nodes; more are possible with many replicas
 
@@ -36,7 +39,7 @@ def make_status(observed: Observed, outcome: Outcome, *, now: datetime) -> tuple
         ready_replicas=health.ready_replicas,
         replicas_summary=f"{health.ready_replicas}/{outcome.replicas}",
         selector=f"{names.NAME}={observed.owner.name},{COMPONENT}={Component.SERVING.value}",
-        plan=_plan(observed, active) if active else None,
+        plan=_plan(observed, active, outcome.evidence) if active else None,
         node_memory=[NodeMemory(node=node, revision=folder) for node, folder in sorted(outcome.folders)],
     )
     return model.model_dump(by_alias=True, mode="json", exclude_none=True), again
@@ -63,7 +66,9 @@ def _ready(outcome: Outcome, health: Health) -> Verdict:
     if outcome.foreign:  # status.endpoint may be somebody else's
         text = f"{', '.join(outcome.foreign)} belongs to somebody else"
         return Verdict(kind, Truth.FALSE, Reason.FOREIGN_OBJECT, text)
-    if health.transport.truth is Truth.FALSE:
+    degraded = health.transport.reason is Reason.TRANSPORT_DEGRADED  # it serves, slower than it could
+    required = outcome.active.revision.spec.transport.rdma is RdmaPolicy.REQUIRE
+    if health.transport.truth is Truth.FALSE and (required or not degraded):
         return Verdict(kind, Truth.FALSE, Reason.DEGRADED, health.transport.message)
     parts = (health.ray, health.serving)
     if health.ready_replicas >= outcome.replicas and all(part.truth is Truth.TRUE for part in parts):
@@ -146,10 +151,17 @@ def amended(omni: Omni, verdict: Verdict, *, now: datetime) -> dict[str, Any]:
     return {**omni.status, "conditions": [*(c for c in conditions if c["type"] != verdict.type), new]}
 
 
-def _plan(observed: Observed, active: Known) -> PlanStatus:
+def _plan(observed: Observed, active: Known, evidence: Evidence) -> PlanStatus:
     nodes: dict[str, set[str]] = {}
     for pod in observed.live_pods():
         if pod.revision == active.revision.name and pod.node:
             nodes.setdefault(pod.labels.get(COMPONENT, ""), set()).add(pod.node)
     shown = {key: sorted(value)[:_MAX_NODES] for key, value in nodes.items()}
-    return describe(observed.owner, active.revision, nodes=shown)
+    out, plan = describe(observed.owner, active.revision, nodes=shown), active.revision.plan
+    counts = release_of(plan.line).metrics
+    found = [verdict(edge, evidence, counts=counts) for edge in plan.edges]
+    edges = [
+        edge.model_copy(update={"observed": each.state, "observed_reason": each.why})
+        for edge, each in zip(out.edges, found, strict=True)
+    ]
+    return out.model_copy(update={"edges": edges})

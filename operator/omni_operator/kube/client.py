@@ -18,7 +18,7 @@ from urllib.parse import urlencode
 import aiohttp
 
 from omni_operator.kube.credentials import Credentials
-from omni_operator.kube.kinds import Resource
+from omni_operator.kube.kinds import POD, Resource
 
 _RETRIED = frozenset({429, 500, 502, 503, 504})
 _ATTEMPTS = 5
@@ -121,6 +121,12 @@ class Kube:
                 return None
             raise
         return found
+
+    async def log(self, namespace: str, name: str, *, limit_bytes: int) -> str:
+        """The beginning of a pod's log (its first container), at most so many bytes."""
+        path, query = f"{POD.path(namespace, name)}/log", {"limitBytes": str(limit_bytes)}
+        text: bytes = await self._call("GET", POD, path, query=query, raw=True)
+        return text.decode(errors="replace")
 
     async def delete(self, resource: Resource, namespace: str, name: str, *, uid: str | None = None) -> bool:
         """Deletes an object, if it still is the one with `uid`; False when it is not there (any more)."""

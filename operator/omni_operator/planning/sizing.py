@@ -19,7 +19,9 @@ _ENGINE_SHM = 256 * MIB  # vLLM's own message queues and torch's shared tensors,
 _STAGE_BASE = 2048 * MIB
 _SERVER_BASE = 1536 * MIB
 _LEAST_POOL = 256 * MIB
-_DISK_BASE = 512 * MIB  # logs of Ray and the engine, compiled kernels; weights that the engine fetches are not known to the plan
+_DISK_BASE = (
+    512 * MIB
+)  # logs of Ray and the engine, compiled kernels; weights that the engine fetches are not known to the plan
 
 
 def round_up(size: int, *, to: int) -> int:
