@@ -31,6 +31,12 @@ def real_engine(cluster: None) -> None:
     world.up(with_engine=True, with_standin=False)
 
 
+@pytest.fixture(scope="session")
+def modern_engine(cluster: None) -> None:
+    """The images with vllm-omni 0.30, on the nodes."""
+    world.modern()
+
+
 @pytest.fixture
 def space(cluster: None, request: pytest.FixtureRequest) -> Iterator[str]:
     """A namespace for one test; gone, with all that was in it, before the next one starts."""

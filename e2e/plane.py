@@ -185,7 +185,13 @@ class Plane:
 
     def add_node(self, name: str, resources: dict[str, int], *, zone: str = "zone-0", **labels: str) -> None:
         """A node that is Ready; with controllers KWOK keeps it so."""
-        sizes = {"cpu": "128", "memory": "1Ti", "pods": "1000", "ephemeral-storage": "1Ti", **{k: str(v) for k, v in resources.items()}}
+        sizes = {
+            "cpu": "128",
+            "memory": "1Ti",
+            "pods": "1000",
+            "ephemeral-storage": "1Ti",
+            **{k: str(v) for k, v in resources.items()},
+        }
         named = {"kubernetes.io/hostname": name, "topology.kubernetes.io/zone": zone, "type": "kwok", **labels}
         node = {
             "apiVersion": "v1",

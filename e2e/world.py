@@ -21,8 +21,10 @@ from e2e.engine import build as engine
 from omni_operator.cli.access import Access, AccessError
 
 ROOT = Path(__file__).parent.parent
-STANDIN = "localhost/omni-e2e/standin:0.16.0"
-ENGINE = "localhost/omni-e2e/vllm-omni:0.16.0-cpu"
+STANDIN = engine.IMAGES["standin"]
+ENGINE = engine.IMAGES["vllm-omni"]
+MODERN = engine.IMAGES["vllm-omni-0.30"]
+MODERN_TE = engine.IMAGES["vllm-omni-0.30-te"]
 SYSTEM = "omni-system"
 GPU, RDMA = "nvidia.com/gpu", "rdma/hca"
 
@@ -39,6 +41,13 @@ def up(*, with_engine: bool, with_standin: bool) -> None:
         engine.ensure("vllm-omni")
         images.load(ENGINE)
     install(operator)
+
+
+def modern() -> None:
+    """The images of vllm-omni 0.30, on the nodes."""
+    for name in ("vllm-omni-0.30", "vllm-omni-0.30-te"):
+        engine.ensure(name)
+        images.load(engine.IMAGES[name])
 
 
 def install(image: str) -> None:
@@ -193,7 +202,7 @@ class Omni:
             if sound := message.get("audio"):
                 with wave.open(io.BytesIO(base64.b64decode(sound["data"]))) as wav:
                     out |= {"wav_frames": wav.getnframes(), "wav_rate": wav.getframerate()}
-            else:
+            if message.get("content"):  # 0.16 answers with a choice for each, 0.30 with both in one
                 out["text"] = message["content"]
         return out
 

@@ -1,8 +1,9 @@
-"""Makes the two engine images, each under a key of everything that goes into it, and only if it is missing."""
+"""Makes the engine images, each under a key of everything that goes into it, and only if it is missing."""
 
 import shutil
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from e2e.cluster import base_image, cache, provider, shell
@@ -10,7 +11,12 @@ from e2e.engine import environment
 
 HERE = Path(__file__).parent
 LABEL = "dev.omni-operator.key"
-IMAGES = {"vllm-omni": "localhost/omni-e2e/vllm-omni:0.16.0-cpu", "standin": "localhost/omni-e2e/standin:0.16.0"}
+IMAGES = {
+    "vllm-omni": "localhost/omni-e2e/vllm-omni:0.16.0-cpu",
+    "vllm-omni-0.30": "localhost/omni-e2e/vllm-omni-0.30:0.30.0-cpu",
+    "vllm-omni-0.30-te": "localhost/omni-e2e/vllm-omni-0.30-te:0.30.0-cpu",  # the same with a Mooncake for TransferEngine
+    "standin": "localhost/omni-e2e/standin:0.16.0",
+}
 # Settings under which the engine works on CPU, offline, as any user: everything it writes goes below /tmp.
 ENVIRONMENT = {
     "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB per stage
@@ -47,21 +53,19 @@ def tag(name: str) -> str:
     Raises:
         KeyError: there is no such image.
     """
-    image = IMAGES[name]
-    sources = [HERE / "build.py"]
+    sources, base = [HERE / "build.py"], base_image.tag()
     if name == "standin":
         sources += sorted((HERE / "standin").glob("*.py"))
+    elif name == "vllm-omni-0.30-te":
+        sources.append(environment.TRANSFER_ENGINE_LOCK)
+        base = tag("vllm-omni-0.30")
     else:
-        sources += [
-            HERE / "environment.py",
-            HERE / "cuda_stubs.py",
-            HERE / "mkmodel.py",
-            environment.LOCK,
-            environment.TORCH_LOCK,
-        ]
+        release = _RELEASES[name]
+        sources += [HERE / part for part in ("environment.py", "cuda_stubs.py", release.checkpoint[0])]
+        sources += [release.lock, release.torch_lock]
         sources += sorted(p for p in (HERE / "plugin").rglob("*") if p.suffix in {".py", ".toml"})
     parts = [part for path in sources for part in (str(path.relative_to(HERE)), path.read_bytes())]
-    return f"{image}-{cache.key(base_image.tag(), *parts)}"
+    return f"{IMAGES[name]}-{cache.key(base, *parts)}"
 
 
 def ensure(name: str) -> str:
@@ -74,7 +78,7 @@ def ensure(name: str) -> str:
     image = tag(name)
     with cache.locked(f"engine-{name}"):
         if not provider.image_id(image):
-            base = base_image.ensure()
+            base = ensure("vllm-omni-0.30") if name == "vllm-omni-0.30-te" else base_image.ensure()
             with shell.step(f"building {image}"), tempfile.TemporaryDirectory(dir=cache.root()) as scratch:
                 fill, variables = _RECIPES[name]
                 root = Path(scratch) / "root"
@@ -117,14 +121,11 @@ def _standin(root: Path) -> None:
         (programs / program).chmod(0o755)
 
 
-def _engine(root: Path) -> None:
-    environment.build(root)
-
-
+_RELEASES = {"vllm-omni": environment.RELEASES["0.16"], "vllm-omni-0.30": environment.RELEASES["0.30"]}
+_PATH = {"PATH": f"{environment.VENV}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 _RECIPES: dict[str, tuple[Callable[[Path], None], dict[str, str]]] = {
     "standin": (_standin, {"HOME": "/tmp", "PYTHONDONTWRITEBYTECODE": "1"}),
-    "vllm-omni": (
-        _engine,
-        {"PATH": f"{environment.VENV}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", **ENVIRONMENT},
-    ),
+    "vllm-omni-0.30-te": (environment.exchange_mooncake, {}),
+} | {
+    name: (partial(environment.build, release=release), {**_PATH, **ENVIRONMENT}) for name, release in _RELEASES.items()
 }

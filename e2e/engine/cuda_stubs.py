@@ -15,18 +15,19 @@ from e2e.cluster import debian, shell
 
 _KEEP = """libtorch_python.so libtorch_cpu.so libc10_cuda.so libtorch.so libtorch_global_deps.so libc10.so libshm.so
  libgomp.so.1"""
+_OTHERS = ("torchvision/_C.so", "torchaudio/lib/*.so")  # built against torch, and refer to the same CUDA half
 _DROP = ("libtorch_cuda.so", "libtorch_cuda_linalg.so", "libtorch_nvshmem.so", "libcaffe2_nvrtc.so")
 _SYSTEM = """libc.so.6 libm.so.6 libstdc++.so.6 libgcc_s.so.1 libpthread.so.0 libdl.so.2 librt.so.1
  ld-linux-x86-64.so.2"""
-# unversioned symbols whose library only their name tells
+# unversioned symbols whose library only their name tells; its number depends on the build
 _OWNERS = {
-    "cupti": "libcupti.so.12",
-    "cudnn": "libcudnn.so.9",
-    "cusparseLt": "libcusparseLt.so.0",
-    "cuFile": "libcufile.so.0",
-    "cuda": "libcudart.so.12",
-    "__cuda": "libcudart.so.12",
-    "nccl": "libnccl.so.2",
+    "cupti": "libcupti.so",
+    "cudnn": "libcudnn.so",
+    "cusparseLt": "libcusparseLt.so",
+    "cuFile": "libcufile.so",
+    "cuda": "libcudart.so",
+    "__cuda": "libcudart.so",
+    "nccl": "libnccl.so",
 }
 # what is called even without a GPU: no device (cudaErrorNoDevice = 100), no error
 _BODIES = {
@@ -40,6 +41,14 @@ _BODIES = {
     "cudaDriverGetVersion": "int {}(int *v) {{ if (v) *v = 0; return 0; }}",
     "cudaRuntimeGetVersion": "int {}(int *v) {{ if (v) *v = 12080; return 0; }}",
 }
+# The one constructor that torch 2.13 really runs without a GPU, as a default argument of a binding (torch._C._c10d_init); it
+# must leave an object of the base class, which only torch's own headers describe.
+_NCCL_OPTIONS = "_ZN4c10d16ProcessGroupNCCL7OptionsC1Eb"
+_NCCL_SOURCE = f"""#include <torch/csrc/distributed/c10d/Backend.hpp>
+#include <new>
+extern "C" void make(void *self, bool) __asm__("{_NCCL_OPTIONS}");
+extern "C" void make(void *self, bool) {{ new (self) c10d::Backend::Options("nccl"); }}
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +83,10 @@ def cut(site: Path, version: str) -> None:
         LookupError: a symbol is left that no stub would define.
         shell.CommandError: binutils or the compiler failed.
     """
-    debian.install(("binutils", "gcc", "libc6-dev"))
+    debian.install(("binutils", "gcc", "g++", "libc6-dev"))
     folder = site / "torch/lib"
-    kept = [*(folder / name for name in _KEEP.split()), site / "torchvision/_C.so"]
+    others = [path for pattern in _OTHERS for path in sorted(site.glob(pattern))]
+    kept = [*(path for name in _KEEP.split() if (path := folder / name).exists()), *others]
     system = [_system(name) for name in _SYSTEM.split()]
     tables = [read(path) for path in kept]
     known = {name for table in (*tables, *(read(path) for path in system)) for name in table.defined}
@@ -86,9 +96,9 @@ def cut(site: Path, version: str) -> None:
     linked = {name for path in kept for name in _linked(path)} - present
     stubs: dict[str, dict[str, str]] = {name: {} for name in sorted(linked)}
     for symbol, symbol_version in sorted(lacking.items()):
-        owner = _owner(symbol, symbol_version, dropped)
+        owner = _owner(symbol, symbol_version, dropped, linked)
         if owner is None:
-            continue  # Python's own
+            continue  # Python's own, or of a library that the wheel brings
         if owner not in stubs:
             raise LookupError(f"torch {version}: no stub library for {symbol}@{symbol_version} (would be {owner})")
         stubs[owner][symbol] = symbol_version
@@ -110,12 +120,13 @@ def _linked(library: Path) -> list[str]:
     return re.findall(r"NEEDED.*\[(.+?)\]", shell.run(["readelf", "-d", str(library)]))
 
 
-def _owner(symbol: str, version: str, dropped: dict[str, tuple[str, int]]) -> str | None:
+def _owner(symbol: str, version: str, dropped: dict[str, tuple[str, int]], linked: set[str]) -> str | None:
     if version.startswith("lib"):
         return version  # NVIDIA versions symbols by the library's own name
     if symbol in dropped:
         return "libtorch_cuda.so"
-    return next((library for prefix, library in _OWNERS.items() if symbol.startswith(prefix)), None)
+    stem = next((library for prefix, library in _OWNERS.items() if symbol.startswith(prefix)), None)
+    return next((name for name in sorted(linked) if name.startswith(f"{stem}.")), stem)
 
 
 def _definition(symbol: str, library: str, original: tuple[str, int]) -> str:
@@ -136,6 +147,8 @@ def _definition(symbol: str, library: str, original: tuple[str, int]) -> str:
 
 
 def _compile(target: Path, symbols: dict[str, str], dropped: dict[str, tuple[str, int]]) -> None:
+    symbols = dict(symbols)
+    real = symbols.pop(_NCCL_OPTIONS, None) is not None
     lines = ["#include <stdio.h>", "#include <stdlib.h>", "extern void *_ZTVN10__cxxabiv117__class_type_infoE[];"]
     lines += [_definition(symbol, target.name, dropped.get(symbol, ("FUNC", 0))) for symbol in symbols]
     versions: dict[str, list[str]] = {}
@@ -149,10 +162,33 @@ def _compile(target: Path, symbols: dict[str, str], dropped: dict[str, tuple[str
         argv += ["-o", str(target), str(source)]
         if any(symbol.startswith("_ZTI") for symbol in symbols):
             argv.append(str(_system("libstdc++.so.6")))
+        if real:
+            argv += [str(_nccl_options(Path(scratch), target.parents[1] / "include")), f"-L{target.parent}"]
+            argv += ["-ltorch_cpu", "-lc10", str(_system("libstdc++.so.6"))]
         if versions:
             script.write_text("".join(f"{v} {{ global: {' '.join(names)} }};\n" for v, names in versions.items()))
             argv.append(f"-Wl,--version-script={script}")
         shell.run(argv)
+
+
+def _nccl_options(scratch: Path, include: Path) -> Path:
+    source, target = scratch / "nccl.cpp", scratch / "nccl.o"
+    source.write_text(_NCCL_SOURCE)
+    argv = [
+        "g++",
+        "-std=c++20",
+        "-O1",
+        "-fPIC",
+        "-w",
+        "-c",
+        str(source),
+        "-o",
+        str(target),
+        "-DUSE_DISTRIBUTED",
+        "-DUSE_C10D_GLOO",
+    ]
+    shell.run([*argv, f"-I{include}", f"-I{include}/torch/csrc/api/include"])
+    return target
 
 
 def _rename(site: Path, version: str) -> None:

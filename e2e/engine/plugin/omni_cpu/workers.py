@@ -15,6 +15,8 @@ from vllm_omni.worker.gpu_ar_model_runner import GPUARModelRunner
 from vllm_omni.worker.gpu_generation_model_runner import GPUGenerationModelRunner
 from vllm_omni.worker.mixins import OmniWorkerMixin
 
+from omni_cpu import MODERN
+
 
 class CPUARModelRunner(GPUARModelRunner, CPUModelRunner):
     """Runs an autoregressive stage."""
@@ -45,19 +47,33 @@ def _runner(cls: type[CPUModelRunner]) -> Iterator[None]:
         cpu_worker.CPUModelRunner = saved
 
 
-class CPUARWorker(OmniWorkerMixin, cpu_worker.CPUWorker):
+class _Worker(OmniWorkerMixin, cpu_worker.CPUWorker):
+    model_runner_cls: type[CPUModelRunner]  # 0.30 asks the class for it before there is a worker
+
+    def init_device(self) -> None:
+        """Make the runner."""
+        self.use_v2_model_runner = False
+        with _runner(self.model_runner_cls):
+            super().init_device()
+
+
+class CPUARWorker(_Worker):
     """The worker of an autoregressive stage."""
 
-    def init_device(self) -> None:
-        """Make the runner."""
-        with _runner(CPUARModelRunner):
-            super().init_device()
+    model_runner_cls = CPUARModelRunner
+
+    def determine_available_memory(self) -> int:
+        """Run the model once before.
+
+        vLLM's CPU worker skips that in eager mode, and 0.30's talker sets up its voice in its first forward
+        (models/qwen2_5_omni/qwen2_5_omni.py).
+        """
+        if MODERN:
+            self.model_runner._dummy_run(8, is_profile=True)
+        return super().determine_available_memory()
 
 
-class CPUGenerationWorker(OmniWorkerMixin, cpu_worker.CPUWorker):
+class CPUGenerationWorker(_Worker):
     """The worker of a generation stage."""
 
-    def init_device(self) -> None:
-        """Make the runner."""
-        with _runner(CPUGenerationModelRunner):
-            super().init_device()
+    model_runner_cls = CPUGenerationModelRunner

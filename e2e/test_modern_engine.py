@@ -1,0 +1,145 @@
+"""The real vllm-omni 0.30 (CPU) with its own Qwen2.5-Omni: Headless and Local give text and sound, and equal text for an equal prompt."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from e2e.world import GPU, MODERN, MODERN_TE, RDMA, Omni, devices, kubectl_json
+from omni_operator.cli.access import Access
+
+PROMPT = "hello 0"
+# What keeps a stage small: one process, a few MiB of KV cache, short answers.
+SMALL: dict[str, Any] = {
+    "dtype": "float32",
+    "distributed_executor_backend": "uni",
+    "max_num_seqs": 2,
+    "max_model_len": 1024,
+    "max_num_batched_tokens": 1024,
+    "enforce_eager": True,
+    "enable_prefix_caching": False,
+    "async_scheduling": False,
+    "mm_processor_cache_gb": 0,
+    "skip_mm_profiling": True,
+    "kv_cache_memory_bytes": 32 << 20,
+}
+SAMPLING: dict[str, dict[str, Any]] = {
+    "thinker": {"temperature": 0.0, "max_tokens": 16, "seed": 42},
+    # the talker wants a repetition penalty other than 1
+    "talker": {"temperature": 0.9, "top_k": 40, "max_tokens": 24, "seed": 42, "repetition_penalty": 1.05},
+    "code2wav": {"temperature": 0.0, "max_tokens": 24, "seed": 42},
+}
+# Answers of one run of this module, by case, so that the last test can compare them.
+_texts: dict[str, str] = {}
+
+
+def spec(*stages: str, model: dict[str, Any], image: str = MODERN, mooncake: str = "0.3.11.post1") -> dict[str, Any]:
+    """A spec of the tiny Qwen2.5-Omni."""
+    small = [{"name": n, "engineArgs": {**SMALL, "default_sampling_params": SAMPLING[n]}} for n in stages]
+    engine = {"version": "0.30.0", "image": image, "mooncakeVersion": mooncake}
+    return {"model": {"name": "/models/tiny-qwen2.5-omni", **model}, "engine": engine, "stages": small}
+
+
+THREE = spec("thinker", "talker", "code2wav", model={"pipeline": "qwen2_5_omni"})
+TWO = spec(
+    "thinker",
+    "code2wav",
+    model={
+        "pipeline": "omni_cpu_two_stage",
+        "definition": {
+            "stages": [{"name": "thinker"}, {"name": "code2wav", "kind": "Generation"}],
+            "edges": [{"from": "thinker", "to": "code2wav", "maxPayloadMiB": 16}],
+        },
+    },
+    image=MODERN_TE,
+    mooncake="0.3.13.post1",
+)
+
+
+def _check_answer(omni: Omni, case: str) -> None:
+    answer = omni.ask(PROMPT)
+    assert answer["text"], answer
+    assert answer["wav_rate"] == 24000
+    assert answer["wav_frames"] > 0
+    _texts[case] = answer["text"]
+
+
+def _transfers(omni: Omni) -> dict[tuple[str, str], float]:
+    """The engine's own count of payloads per edge."""
+    port = omni.get()["spec"]["serving"]["port"]
+    path = f"/api/v1/namespaces/{omni.namespace}/services/http:{omni.name}:{port}/proxy/metrics"
+    text = Access(context=None, namespace=omni.namespace).request("GET", path).decode()
+    found: dict[tuple[str, str], float] = {}
+    for name, labels, value in re.findall(r"^(vllm_omni:transfer_\w+_count)\{(.*?)\} (\S+)$", text, re.MULTILINE):
+        stages = dict(re.findall(r'(\w+)="([^"]*)"', labels))
+        key = (stages["from_stage"], stages["to_stage"])
+        found[key] = max(found.get(key, 0), float(value))
+        assert name
+    return found
+
+
+@pytest.mark.usefixtures("modern_engine")
+def test_headless_on_two_nodes_with_the_store(space: str) -> None:
+    """Three stages on two nodes: MooncakeStore over TCP, headless stages in KubeRay's worker groups; each edge counts payloads."""
+    with devices(worker={GPU: 1}, worker2={GPU: 1}):
+        omni = Omni(space, "headless")
+        omni.apply(**THREE)
+        omni.wait("Ready", seconds=480)
+        status = omni.status()
+        assert (status["backend"], status["transport"]) == ("Headless", "MooncakeStore/tcp")
+        nodes = {p["spec"]["nodeName"] for p in [*omni.pods("worker"), *omni.pods("serving")]}
+        assert len(nodes) == 2
+        assert omni.condition("TransportAsPlanned")["reason"] == "NotUsedYet"
+        _check_answer(omni, "headless-store")
+        assert omni.wait("TransportAsPlanned", seconds=60)["reason"] == "TransfersCounted"
+        assert {edge["observed"] for edge in omni.status()["plan"]["edges"]} == {"Verified"}
+        assert min(_transfers(omni).get(edge, 0) for edge in (("0", "1"), ("1", "2"))) >= 1
+        omni.delete()
+
+
+@pytest.mark.usefixtures("modern_engine")
+def test_headless_with_the_transfer_engine_and_rdma_that_is_absent(space: str) -> None:
+    """Two stages on two nodes that say they have RDMA: Mooncake finds no device and uses TCP, which only its log says. Then TCP as planned."""
+    with devices(worker={GPU: 1, RDMA: 4}, worker2={GPU: 1, RDMA: 4}):
+        omni = Omni(space, "engine")
+        omni.apply(**TWO, transport={"rdma": "Require"})
+        omni.wait("ServingReady", seconds=480)
+        assert omni.status()["transport"] == "MooncakeTransferEngine/rdma"
+        told = omni.wait("TransportAsPlanned", "False", reason="TransportDegraded", seconds=60)
+        assert "thinker -> code2wav" in told["message"]
+        assert "No RDMA devices found" in told["message"]
+        assert omni.condition("Ready")["status"] == "False"
+        omni.patch({"transport": {"rdma": "Never"}})
+        omni.wait("Ready", seconds=480)
+        status = omni.status()
+        assert (status["backend"], status["transport"]) == ("Headless", "MooncakeTransferEngine/tcp")
+        _check_answer(omni, "headless-engine")
+        omni.wait("TransportAsPlanned", seconds=60)
+        assert _transfers(omni).get(("0", "1"), 0) >= 1
+        omni.delete()
+
+
+@pytest.mark.usefixtures("modern_engine")
+def test_local_in_one_pod(space: str) -> None:
+    """A node that can hold all stages: one pod, shared memory, no RayCluster."""
+    with devices(worker={GPU: 2}):
+        omni = Omni(space, "local")
+        omni.apply(**THREE)
+        omni.wait("Ready", seconds=480)
+        status = omni.status()
+        assert (status["backend"], status["transport"]) == ("Local", "shm")
+        assert kubectl_json("get", "rayclusters", "-n", space)["items"] == []
+        connectors = yaml.safe_load(omni.stage_config())["connectors"]
+        assert {c["name"] for c in connectors.values()} == {"SharedMemoryConnector"}
+        _check_answer(omni, "local")
+        omni.wait("TransportAsPlanned", seconds=60)
+        omni.delete()
+
+
+def test_texts_are_equal() -> None:
+    """The way between the stages does not change what the first one says."""
+    assert len(_texts) == 3, f"only {sorted(_texts)} answered"
+    assert len(set(_texts.values())) == 1, _texts

@@ -1,0 +1,125 @@
+"""Edges to try: a plan, its rendered configuration, and what the release's own loader makes of both ends."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from e2e import world
+from omni_operator.api.spec import OmniDeploymentSpec
+from omni_operator.children import stage_config
+from omni_operator.children.names import Owner
+from omni_operator.children.revision import Revision, new_revision
+from omni_operator.engine.pipeline import catalog
+from omni_operator.planning.model import EdgePlan, Planned, PodSecurity, Refused
+from omni_operator.planning.plan import make_plan
+from omni_operator.topology.inventory import Inventory, Node
+from tests.loaders.loader import End, Loader
+from tests.loaders.wheels import pinned
+
+GPU = "nvidia.com/gpu"
+MIB = 1 << 20
+IMAGES = {"0.16": world.ENGINE, "0.30": world.MODERN, "0.30-te": world.MODERN_TE}
+ENGINES: dict[str, dict[str, Any]] = {
+    "0.16": {"version": "0.16.0", "mooncakeVersion": "0.3.11.post1"},
+    "0.30": {"version": "0.30.0", "mooncakeVersion": "0.3.11.post1", "nixl": True},
+    "0.30-te": {"version": "0.30.0", "mooncakeVersion": "0.3.13.post1", "nixl": True},
+}
+
+
+def _nodes(*gpus: int) -> Inventory:
+    return Inventory(
+        nodes=tuple(
+            Node(name=name, labels={"kubernetes.io/hostname": name}, offers={GPU: count}, free={GPU: count})
+            for name, count in zip("ab", gpus, strict=False)
+        )
+    )
+
+
+ONE, TWO = _nodes(4), _nodes(1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """Where an edge is planned.
+
+    Attributes:
+        engine: Key of ENGINES and IMAGES.
+        pipeline: Of the catalog.
+        nodes: What the planner sees.
+        edge: Producer and consumer.
+        forced: Connector that transport.edges asks for; empty for the planner's own choice.
+    """
+
+    engine: str
+    pipeline: str
+    nodes: Inventory
+    edge: tuple[int, int] = (0, 1)
+    forced: str = ""
+
+    def forcing(self, connector: str) -> Scenario:
+        """The same with a connector by override."""
+        return dataclasses.replace(self, forced=connector)
+
+    def __str__(self) -> str:
+        where = "one node" if len(self.nodes.nodes) == 1 else "two nodes"
+        return f"{self.engine} {self.pipeline} {self.edge[0]}->{self.edge[1]} {where}"
+
+
+@dataclass(frozen=True, slots=True)
+class Laid:
+    """A scenario's edge, with its ends as the release opens them."""
+
+    scenario: Scenario
+    owner: Owner
+    revision: Revision
+    edge: EdgePlan
+    producer: End
+    consumer: End
+
+    @property
+    def transport(self) -> str:
+        """Such as SharedMemory/shm."""
+        return f"{self.edge.connector}/{self.edge.protocol}"
+
+    def end(self, which: End) -> dict[str, Any]:
+        """What the probe opens."""
+        return {"connector": which.connector, "extra": which.extra, "edge": [self.edge.producer, self.edge.consumer]}
+
+
+def plan(scenario: Scenario, owner: Owner) -> Laid | Refused:
+    """The plan of a scenario, and its edge; Refused when it cannot be had, which for an override means "not feasible"."""
+    spec = OmniDeploymentSpec.model_validate(_spec(scenario))
+    found = make_plan(spec=spec, inventory=scenario.nodes, pod_security=PodSecurity.PRIVILEGED)
+    if isinstance(found, Refused):
+        return found
+    assert isinstance(found, Planned)
+    revision = new_revision(spec=spec, plan=found.plan)
+    edge = next(e for e in found.plan.edges if (e.producer, e.consumer) == scenario.edge)
+    producer, consumer = _ends(scenario, stage_config.render(owner, revision), revision)
+    return Laid(scenario, owner, revision, edge, producer, consumer)
+
+
+def _spec(scenario: Scenario) -> dict[str, Any]:
+    engine = {**ENGINES[scenario.engine], "image": IMAGES[scenario.engine]}
+    out: dict[str, Any] = {"model": {"name": "a/model", "pipeline": scenario.pipeline}, "engine": engine}
+    pipeline = catalog()[scenario.pipeline].releases[engine["version"].rpartition(".")[0]]
+    if len(pipeline.stages) <= len(scenario.nodes.nodes):  # a node for each, so that the edge is between them
+        out["stages"] = [{"name": stage.name, "accelerators": 1} for stage in pipeline.stages]
+    if scenario.forced:
+        names = [pipeline.stage(stage).name for stage in scenario.edge]
+        out["transport"] = {"edges": [{"from": names[0], "to": names[1], "connector": scenario.forced}]}
+    return out
+
+
+def _ends(scenario: Scenario, text: str, revision: Revision) -> tuple[End, End]:
+    line = revision.plan.line
+    wheel = next(wheel for wheel in pinned() if wheel.release == line)
+    with Loader(wheel) as loader:
+        answer = loader.load(text, revision.plan.pipeline, stages=len(revision.plan.stages))
+    assert answer.ok, answer.error
+    edge = answer.edge(*scenario.edge)
+    assert edge.producer is not None, edge
+    assert edge.consumer is not None, edge
+    return edge.producer, edge.consumer
