@@ -50,8 +50,9 @@ e2e: .venv/.ready ## kind, KubeRay, the real engine and the stand-in
 e2e-full: .venv/.ready ## As e2e, with everything that is thinned out there
 	@OMNI_E2E_FULL=1 $(E2E) -v
 
-bench: .venv/.ready ## The planner by stages and nodes; requests, CPU, memory and time per OmniDeployment against direct apply
+bench: .venv/.ready ## The planner by size; regret of planned transports; requests, CPU, memory, time per OmniDeployment
 	@$(PY) -m bench.planner
+	@$(PY) -m bench.transfers
 	@$(PY) -m bench.reconcile
 
 generate: .venv/.ready ## The CRD and its copies, reference pages, pictures

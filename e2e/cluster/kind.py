@@ -128,6 +128,9 @@ def _settle() -> None:
         if missing := set(everyone()) - {node for node, pods in ranges.items() if pods}:
             raise shell.CommandError(["kubectl", "get", "nodes"], 1, f"no pod range yet on: {missing}")
         cni.apply(addresses(), ranges)
+    for node in workers():
+        # A real node's is half its memory; a container's is 64 MiB, in which a large payload ends its writer with SIGBUS.
+        node_exec(node, ["mount", "-o", "remount,size=4g", "/dev/shm"])
     with shell.step("waiting for the nodes and DNS"):
         health.wait_for_nodes()
 
