@@ -66,7 +66,7 @@ def test_defects_that_matter_and_no_others() -> None:
         return {line.partition(":")[0] for line in found}
 
     assert told(ONE_NODE) == {"ShmThresholdIgnored", "HealthSaysNothing"}
-    assert told(TWO_NODES) == {"StorePutErrorsLost", "HealthSaysNothing"}
+    assert told(TWO_NODES) == {"StorePutErrorsLost", "HealthSaysNothing", "StoreReadsEarly"}
     assert told(RDMA_NODES) == {"StorePutErrorsLost", "HealthSaysNothing", "RdmaFallsBackToTcp"}
     assert told(ONE_NODE, **MODERN) == {"RayBackendIgnored", "UnknownStageKeysRefused"}
     assert "StagesNotReadopted" in told(ONE_EACH, **MODERN)

@@ -124,8 +124,9 @@ class Engine:
     now: float = 1000.0
     port: int = 0
 
-    async def log(self, namespace: str, name: str, *, limit_bytes: int) -> str:
+    async def log(self, namespace: str, name: str, *, container: str, limit_bytes: int) -> str:
         self.logs_read.append(name)
+        assert container == ("server" if "serve" in name else "ray-worker")
         if name not in self.logs:
             raise ApiError(400, "BadRequest", "container is waiting to start")
         return self.logs[name][:limit_bytes]
@@ -158,8 +159,8 @@ def served(engine: Engine, spec: dict[str, Any], *, rdma: bool = False) -> Scene
     return scene
 
 
-async def ask(witness: Witness, scene: Scene) -> tuple[Evidence, float | None]:
-    return await witness.ask(scene.observed(), scene.known[scene.revision])
+async def ask(witness: Witness, scene: Scene, replicas: int = 1) -> tuple[Evidence, float | None]:
+    return await witness.ask(scene.observed(), scene.known[scene.revision], replicas)
 
 
 async def test_it_asks_rarely_and_keeps_what_it_saw_while_pods_are_the_same(engine: Engine) -> None:
@@ -188,15 +189,22 @@ def _restarted(pod: Pod) -> Pod:
 
 
 async def test_every_replica_must_have_moved_something(engine: Engine) -> None:
-    scene = served(engine, modern())
-    scene.pods = [*scene.pods, replace(scene.pods[-1], name="other", address="127.0.0.2")]
-    server = next(p for p in scene.pods if p.labels["omni.vllm.ai/component"] == Component.SERVING)
-    scene.pods.append(replace(server, name="second", address="127.0.0.9"))  # nobody answers there
+    scene, asker = served(engine, modern()), witness(engine)
     engine.page = metrics(e01=1, e12=1)
-    found, pause = await ask(witness(engine), scene)
+    server = next(p for p in scene.pods if p.labels["omni.vllm.ai/component"] == Component.SERVING)
+    second = replace(server, name="second", ready=False)
+    scene.pods.append(second)
+    assert await ask(asker, scene, 2) == (NOTHING_SEEN, None), "the first one's requests show nothing of the second"
+    scene.pods[-1] = replace(second, ready=True, address="127.0.0.9")  # nobody answers there
+    found, pause = await ask(asker, scene, 2)
     assert found.moved == frozenset()
     assert "could not be read" in found.silent
-    assert pause == 15
+    assert pause == 60
+    engine.now += 60
+    scene.pods[-1] = replace(second, ready=True)
+    assert (await ask(asker, scene, 2))[0].moved == BOTH
+    scene.pods[-1] = second  # a moment without readiness
+    assert (await ask(asker, scene, 2))[0].moved == BOTH, "what was seen stays seen"
 
 
 async def test_logs_are_read_once_and_only_for_rdma(engine: Engine) -> None:
@@ -207,9 +215,13 @@ async def test_logs_are_read_once_and_only_for_rdma(engine: Engine) -> None:
     scene, asker = served(engine, modern(), rdma=True), witness(engine)
     ends = sorted(p.name for p in scene.pods if p.labels["omni.vllm.ai/component"] in {"worker", "serving"})
     engine.logs = dict.fromkeys(ends[1:], "all is well\n")  # the first cannot be read yet
-    assert (await ask(asker, scene))[0].fallbacks == ()
+    found, pause = await ask(asker, scene)
+    assert (found.fallbacks, found.unread, pause) == ((), (ends[0],), 60)
     assert sorted(engine.logs_read) == ends
-    engine.now += 300
+    scene.look(evidence=found)
+    assert scene.says("TransportAsPlanned") == ("Unknown", "RdmaNotVerified"), "a log that nobody read verifies nothing"
+    assert {edge["observed"] for edge in scene.status["plan"]["edges"]} == {"Unknown"}
+    engine.now += 60
     engine.logs[ends[0]] = f"{LINE}\n"
     assert (await ask(asker, scene))[0].fallbacks == (Fallback(pod=ends[0], line=LINE),)
     assert engine.logs_read.count(ends[0]) == 2

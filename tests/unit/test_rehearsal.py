@@ -6,6 +6,7 @@ import pytest
 
 from omni_operator.kube.client import ApiError
 from tests.unit.looks import World
+from tests.unit.make import OWNER
 
 MISSING = ApiError(403, "Forbidden", 'pods "x" is forbidden: no PriorityClass with name gold was found')
 QUOTA = ApiError(403, "Forbidden", "exceeded quota: gpus, requested: 3, used: 3, limited: 3")
@@ -32,6 +33,7 @@ async def test_what_runs_stays_when_its_successor_would_be_refused(running: Worl
     assert running.condition("Ready")["status"] == "True", "it serves as before"
     assert running.again == 60, "a PriorityClass is not watched"
     running.refuse_dry = {}
+    running.reconciler._rehearsal.clock = lambda: float("inf")
     await running.look()
     assert running.revision != before
     assert running.condition("Accepted")["status"] == "True"
@@ -68,10 +70,26 @@ async def test_a_first_revision_is_not_rehearsed() -> None:
     assert world.rehearsed == []
 
 
-async def test_an_api_server_that_cannot_say_is_asked_again(running: World) -> None:
+async def test_an_api_server_that_cannot_say_holds_the_edit_and_not_the_look(running: World) -> None:
+    """What runs is still repaired and judged while a webhook is down."""
     before = running.revision
     running.edit(**EDIT)
-    running.refuse_dry = {"Pod": ApiError(500, "InternalError", "webhook failed")}
-    await running.look(fails=True)
-    assert running.calls == []
+    running.refuse_dry = {"Pod": ApiError(500, "InternalError", "failed calling webhook")}
+    running.lose("NetworkPolicy", f"{OWNER.name}-{before}")
+    assert await running.look() == [("make", f"NetworkPolicy {OWNER.name}-{before}")]
     assert running.revision == before
+    assert "could not say" in running.condition("Accepted")["message"]
+
+
+async def test_a_refusal_is_asked_again_after_its_pause_and_not_before(running: World) -> None:
+    clock = [0.0]
+    running.reconciler._rehearsal.clock = lambda: clock[0]
+    running.edit(**EDIT)
+    running.refuse_dry = {"Pod": MISSING}
+    await running.look()
+    asked = len(running.rehearsed)
+    await running.look()
+    assert len(running.rehearsed) == asked
+    clock[0] += 60
+    await running.look()
+    assert len(running.rehearsed) == 2 * asked

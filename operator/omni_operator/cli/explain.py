@@ -148,6 +148,7 @@ def _rejected(*codes: Rejection) -> _Matters:
 DEFECTS: Mapping[str, _Matters] = {
     "ShmThresholdIgnored": _over("SharedMemory"),
     "StorePutErrorsLost": _over("MooncakeStore", "MooncakeConnector"),
+    "StoreReadsEarly": _over("MooncakeStore", "MooncakeConnector", protocol=Protocol.TCP.value),
     "MiddleStageReceivesOnly": _rejected(Rejection.MIDDLE_STAGE_UNSUPPORTED, Rejection.ONE_CONNECTOR_PER_STAGE),
     "ChunksNeedStageId": _rejected(Rejection.ASYNC_CHUNK_UNSUPPORTED),
     "SharedEntryBindsTwice": _over("MooncakeTransferEngine"),

@@ -62,7 +62,7 @@ class ChildWriter:
                 await self._apply(intent, force=True)
                 act.stories.append(Story(False, reason, f"{where}: {path} was not as wanted and has been set again"))
         except ApiError as exc:
-            act.refused.append(f"{where}: {_steady(exc.message or str(exc))}")
+            act.refused.append(f"{where}: {steady(exc.message or str(exc))}")
         return live is not None
 
     async def delete(self, observed: Observed, child: Child, act: Act) -> bool:
@@ -123,7 +123,7 @@ def _was_there(omni: Omni, intent: dict[str, Any]) -> bool:
     return ready and int(labels.get(REPLICA, 0)) < omni.status.get("readyReplicas", 0)
 
 
-def _steady(message: str) -> str:
+def steady(message: str) -> str:
     """The lines of one refusal in one order: the API server's own changes from answer to answer, and status with it."""
     first, *rest = message.split("\n")
     return "\n".join([first, *sorted(rest)])

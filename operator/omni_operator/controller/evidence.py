@@ -16,7 +16,7 @@ Edge = tuple[int, int]
 # 0.22 on counts payloads by from_stage and to_stage (vllm_omni/metrics, run with 0.30).
 _COUNTER = re.compile(r"vllm_omni:transfer_\w+_count")
 # What Mooncake logs when it cannot use the RDMA that it was asked for; it then uses TCP, and still says rdma (0.3.11, 0.3.13: run).
-_FALLBACK = re.compile(r"no rdma devices found|no available rnic|falling back to tcp|fallback to tcp", re.IGNORECASE)
+_FALLBACK = re.compile(r"no rdma devices found|no available rnic", re.IGNORECASE)
 _LONGEST_LINE = 300
 
 
@@ -36,11 +36,13 @@ class Evidence:
         moved: Edges over which every server has counted a payload.
         fallbacks: Pods that fell back to TCP.
         silent: Why the engine's counters could not be read; empty when they were.
+        unread: Pods of RDMA edges whose log could not be read; without it no such edge is verified.
     """
 
     moved: frozenset[Edge] = frozenset()
     fallbacks: tuple[Fallback, ...] = ()
     silent: str = ""
+    unread: tuple[str, ...] = ()
 
 
 NOTHING_SEEN = Evidence()
@@ -84,6 +86,11 @@ def verdict(edge: EdgePlan, evidence: Evidence, *, counts: bool) -> EdgeVerdict:
         return EdgeVerdict(state="Unknown", why="the server hands results on itself; no connector carries them")
     if not counts:
         return EdgeVerdict(state="Unknown", why="this release does not count payloads by edge")
+    if edge.protocol is Protocol.RDMA and evidence.unread:
+        return EdgeVerdict(
+            state="Unknown",
+            why=f"the log of pod {evidence.unread[0]} could not be read, and only it says whether RDMA is used",
+        )
     if (edge.producer, edge.consumer) in evidence.moved:
         return EdgeVerdict(state="Verified", why=f"the engine counted payloads over {edge.connector_class}")
     return EdgeVerdict(state="Unknown", why=evidence.silent or "no request has used it yet")

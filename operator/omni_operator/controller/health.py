@@ -238,8 +238,11 @@ def _transport(plan: Plan, pods: Sequence[Pod], outcome: Outcome) -> Verdict:
     if counts and (unused := unseen(plan.edges, outcome.evidence)):
         text = f"{named(unused)}: {outcome.evidence.silent or 'no request has used it yet, so nothing is known'}"
         return Verdict(kind, Truth.UNKNOWN, Reason.NOT_USED_YET, text)
+    if outcome.evidence.unread:
+        text = f"only the logs of pods say whether RDMA is used, and that of {', '.join(outcome.evidence.unread)} could not be read"
+        return Verdict(kind, Truth.UNKNOWN, Reason.RDMA_NOT_VERIFIED, text)
     if counts and any(edge.connector is not None for edge in plan.edges):
-        text = f"pods are where the plan relies on them to be, and the engine counted payloads over {plan.transport} on every edge"
+        text = f"pods are where the plan relies on them to be, and the engine counted payloads over {plan.transport} on every edge that has a connector"
         return Verdict(kind, Truth.TRUE, Reason.TRANSFERS_COUNTED, text)
     if any(edge.protocol is Protocol.RDMA for edge in plan.edges):
         text = f"both ends hold {plan.rdma_resource}; that transfers use it has not been observed"

@@ -30,6 +30,7 @@ from omni_operator.controller.node_memory import NodeMemory
 from omni_operator.controller.observe import observe
 from omni_operator.controller.observed import Known, Observed, Outcome, Verdict
 from omni_operator.controller.omni_writer import OmniWriter
+from omni_operator.controller.rehearsal import PAUSE as REHEARSAL_PAUSE
 from omni_operator.controller.rehearsal import Rehearsal
 from omni_operator.controller.removal import Removal, revisions
 from omni_operator.controller.settings import Settings
@@ -40,7 +41,6 @@ from omni_operator.kube.client import ApiError, Kube
 _log = logging.getLogger(__name__)
 _TOLD_AT_ONCE = frozenset({ConditionType.ACCEPTED, ConditionType.PLANNED, ConditionType.READY})
 _NAMESPACE_PAUSE = 1.0  # its watch is about to bring it
-_REFUSED_PAUSE = 60.0  # what makes the API server refuse is not watched either
 _FOREIGN_PAUSE = 10.0  # foreign objects are not watched; their going is found by looking
 
 
@@ -106,7 +106,7 @@ class Reconciler:
         decision = await self._rehearsed(observed, decision, act)
         outcome = await self._make_real(observed, decision, act)
         if outcome.active is not None and outcome.replicas and not outcome.retiring:
-            evidence, pause = await self._witness.ask(observed, outcome.active)
+            evidence, pause = await self._witness.ask(observed, outcome.active, outcome.replicas)
             outcome = replace(outcome, evidence=evidence)
             if pause is not None:
                 act.look_again(pause)
@@ -127,7 +127,7 @@ class Reconciler:
         refusals = await self._rehearsal.refusals(observed, wanted.revision.name, _intents(observed, decision, wanted))
         if not refusals:
             return decision
-        act.look_again(_REFUSED_PAUSE)
+        act.look_again(REHEARSAL_PAUSE)
         return keep_for(observed, decision, refusals)
 
     async def _make_real(self, observed: Observed, decision: Decision, act: Act) -> Outcome:

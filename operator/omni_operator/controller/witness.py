@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -21,9 +21,13 @@ from omni_operator.controller.objects import Pod
 from omni_operator.controller.observed import Known, Observed
 from omni_operator.engine.records import release_of
 from omni_operator.kube.client import ApiError, Kube
+from omni_operator.planning.model import EdgePlan
 
+_SERVER, _WORKER = "server", "ray-worker"  # names of the engine's containers (children)
 PAUSE = 15.0  # seconds while an edge has not been seen; a request that passed is told soon after
+_TRY_AGAIN = 60.0  # after one that could not be asked
 _REST = 300.0  # once all have been
+_LOG_SECONDS = 5.0
 _PATIENCE = aiohttp.ClientTimeout(total=4)
 _METRICS_BYTES = 4 << 20
 _LOG_BYTES = 1 << 20
@@ -31,17 +35,23 @@ _LOG_BYTES = 1 << 20
 
 @dataclass(slots=True)
 class _Seen:
-    """What was seen of pods, which are `pods`, at a time."""
+    """What was seen of pods, which are `pods`, at a time.
+
+    Attributes:
+        moved: Edges by the server (name and start of its container) that counted them.
+        read: Pods whose log was read after they were ready, with the line that admits TCP, if there is one.
+    """
 
     pods: frozenset[tuple[str, str]]
     at: float = float("-inf")
-    found: Evidence = field(default_factory=Evidence)
-    read: set[str] = field(default_factory=set)
+    found: Evidence = NOTHING_SEEN
+    moved: dict[tuple[str, str], frozenset[evidence.Edge]] = field(default_factory=dict)
+    read: dict[str, Fallback | None] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class Witness:
-    """The only one who asks engines."""
+    """The only one who asks engines. What it cannot learn never fails a look."""
 
     kube: Kube
     clock: Callable[[], float] = time.monotonic
@@ -51,58 +61,77 @@ class Witness:
         """Drops what is known of an OmniDeployment that is gone."""
         self._seen.pop(key, None)
 
-    async def ask(self, observed: Observed, active: Known) -> tuple[Evidence, float | None]:
-        """What has been seen, and the seconds after which to ask again; None when nothing will ever be seen."""
+    async def ask(self, observed: Observed, active: Known, replicas: int) -> tuple[Evidence, float | None]:
+        """What has been seen, and the seconds after which to ask again; None when nothing can be seen now."""
         plan = active.revision.plan
         counts = release_of(plan.line).metrics
         rdma = any(edge.protocol is Protocol.RDMA for edge in plan.edges)
         mine = [p for p in observed.live_pods() if p.revision == active.revision.name and not p.deleting]
-        servers = [p for p in mine if p.labels.get(COMPONENT) == Component.SERVING and p.ready]
-        if not servers or not (counts or rdma):
-            return NOTHING_SEEN, None
         ends = [p for p in mine if p.labels.get(COMPONENT) in {Component.SERVING, Component.WORKER}]
+        if not (counts or rdma):
+            return NOTHING_SEEN, None
         pods = frozenset((p.name, p.started) for p in ends)
         seen = self._seen.get(observed.omni.key)
         if seen is None or seen.pods != pods:
             seen = self._seen[observed.omni.key] = _Seen(pods)
-        rest = PAUSE if counts and evidence.unseen(plan.edges, seen.found) else _REST
+        servers = [p for p in ends if p.labels.get(COMPONENT) == Component.SERVING and p.ready]
+        if len(servers) < replicas:
+            return seen.found, None  # a server that becomes ready is an event
+        rest = self._rest(plan.edges, seen.found, counts=counts)
         if (left := seen.at + rest - self.clock()) > 0:
             return seen.found, left
-        fallbacks = await self._fallbacks(ends, seen) if rdma else seen.found.fallbacks
-        moved, silent = await self._moved(servers, active) if counts else (frozenset[evidence.Edge](), "")
-        seen.found = Evidence(moved=seen.found.moved | moved, fallbacks=fallbacks, silent=silent)
+        unread = await self._read_logs(ends, seen) if rdma else ()
+        silent = await self._count(servers, active, seen) if counts else ""
+        counted = [seen.moved.get((p.name, p.started), frozenset[evidence.Edge]()) for p in servers]
+        seen.found = Evidence(
+            moved=frozenset.intersection(*counted) if counted else frozenset(),
+            fallbacks=tuple(fell for _, fell in sorted(seen.read.items()) if fell is not None),
+            silent=silent,
+            unread=unread,
+        )
         seen.at = self.clock()
-        return seen.found, PAUSE if counts and evidence.unseen(plan.edges, seen.found) else _REST
+        return seen.found, self._rest(plan.edges, seen.found, counts=counts)
 
-    async def _moved(self, servers: list[Pod], active: Known) -> tuple[frozenset[evidence.Edge], str]:
+    @staticmethod
+    def _rest(edges: Sequence[EdgePlan], found: Evidence, *, counts: bool) -> float:
+        if found.silent or found.unread:
+            return _TRY_AGAIN
+        return PAUSE if counts and evidence.unseen(edges, found) else _REST
+
+    async def _count(self, servers: list[Pod], active: Known, seen: _Seen) -> str:
+        """Adds what servers counted; returns why one could not be asked."""
         port = active.revision.spec.serving.port
         try:
             async with aiohttp.ClientSession(timeout=_PATIENCE) as session:
-                pages = await asyncio.gather(
-                    *(_page(session, f"http://{pod.address}:{port}/metrics") for pod in servers)
-                )
-            found = [evidence.moved(page) for page in pages]
-        except (aiohttp.ClientError, TimeoutError, ValueError) as exc:
-            return frozenset(), f"the engine's counters (/metrics) could not be read: {type(exc).__name__}"
-        return frozenset.intersection(*found), ""
+                pages = await asyncio.gather(*(_page(session, pod.address, port) for pod in servers))
+            for pod, page in zip(servers, pages, strict=True):
+                key = (pod.name, pod.started)
+                counted = await asyncio.to_thread(evidence.moved, page)
+                seen.moved[key] = seen.moved.get(key, frozenset()) | counted
+        except (aiohttp.ClientError, TimeoutError, ValueError, OSError) as exc:
+            return f"the engine's counters (/metrics) could not be read: {type(exc).__name__}"
+        return ""
 
-    async def _fallbacks(self, ends: list[Pod], seen: _Seen) -> tuple[Fallback, ...]:
-        """Every pod's log is read once; one that cannot be read yet is tried again."""
+    async def _read_logs(self, ends: list[Pod], seen: _Seen) -> tuple[str, ...]:
+        """Reads every log that was not read since its pod was ready; returns the pods whose log cannot be read."""
         fresh = [pod for pod in ends if pod.name not in seen.read]
-        found = list(seen.found.fallbacks)
-        for pod in fresh:
-            try:
-                log = await self.kube.log(pod.namespace, pod.name, limit_bytes=_LOG_BYTES)
-            except ApiError:
-                continue
-            seen.read.add(pod.name)
-            if (fell := evidence.fallback(pod.name, log)) is not None:
-                found.append(fell)
-        return tuple(sorted(found, key=lambda each: each.pod))
+        unread = await asyncio.gather(*(self._read(pod, seen) for pod in fresh))
+        return tuple(sorted(name for name in unread if name))
+
+    async def _read(self, pod: Pod, seen: _Seen) -> str:
+        container = _SERVER if pod.labels.get(COMPONENT) == Component.SERVING else _WORKER
+        try:
+            async with asyncio.timeout(_LOG_SECONDS):
+                log = await self.kube.log(pod.namespace, pod.name, container=container, limit_bytes=_LOG_BYTES)
+        except (ApiError, aiohttp.ClientError, TimeoutError, OSError):
+            return pod.name
+        seen.read[pod.name] = evidence.fallback(pod.name, log)
+        return ""
 
 
-async def _page(session: aiohttp.ClientSession, url: str) -> str:
-    async with session.get(url) as answer:
+async def _page(session: aiohttp.ClientSession, address: str, port: int) -> str:
+    host = f"[{address}]" if ":" in address else address
+    async with session.get(f"http://{host}:{port}/metrics", allow_redirects=False) as answer:
         answer.raise_for_status()
         text = bytearray()
         async for chunk in answer.content.iter_chunked(1 << 16):

@@ -122,9 +122,10 @@ class Kube:
             raise
         return found
 
-    async def log(self, namespace: str, name: str, *, limit_bytes: int) -> str:
-        """The beginning of a pod's log (its first container), at most so many bytes."""
-        path, query = f"{POD.path(namespace, name)}/log", {"limitBytes": str(limit_bytes)}
+    async def log(self, namespace: str, name: str, *, container: str, limit_bytes: int) -> str:
+        """The beginning of a container's log, at most so many bytes."""
+        path = f"{POD.path(namespace, name)}/log"
+        query = {"container": container, "limitBytes": str(limit_bytes)}
         text: bytes = await self._call("GET", POD, path, query=query, raw=True)
         return text.decode(errors="replace")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from omni_operator.api.spec import Backend, Connector, OmniDeploymentSpec
+from omni_operator.api.spec import Backend, Connector, OmniDeploymentSpec, Protocol
 from omni_operator.engine.pipeline import Pipeline
 from omni_operator.engine.records import numbers
 from omni_operator.engine.release import Release, ray_has_token_auth
@@ -124,6 +124,9 @@ def _stages(layout: Layout, pipeline: Pipeline, stages: Sequence[StageDemand]) -
     return tuple(out)
 
 
+_ONE_PART = 16 << 20  # Mooncake moves larger payloads in parts, over several connections
+
+
 def _notes(best: Best, edges: Sequence[EdgePlan], *, spec: OmniDeploymentSpec, release: Release) -> list[str]:
     notes = []
     if numbers(spec.engine.version) != numbers(release.line):
@@ -144,6 +147,12 @@ def _notes(best: Best, edges: Sequence[EdgePlan], *, spec: OmniDeploymentSpec, r
     if any(edge.pool_bytes for edge in edges):
         notes.append(
             "MooncakeTransferEngine pins its pools: the container runtime must allow locked memory of that size (ulimit memlock)"
+        )
+    store = [e for e in edges if e.connector is Connector.MOONCAKE_STORE and e.protocol is Protocol.TCP]
+    if any(edge.max_payload_bytes > _ONE_PART for edge in store):
+        notes.append(
+            "MooncakeStore over TCP can deliver a payload of more than 16 MiB before all of it has arrived, if it is read at once "
+            "(StoreReadsEarly); prefer Nixl or MooncakeTransferEngine where the release has them"
         )
     return notes
 

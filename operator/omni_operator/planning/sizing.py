@@ -14,6 +14,10 @@ from omni_operator.planning.model import EdgePlan, Reach, Sizes, StorePlan
 MIB = 1 << 20
 IN_FLIGHT = 4  # requests whose payloads may be in shared memory at one time, per edge
 IN_POOL = 2  # the same for a pinned pool, as upstream ships them: 4 GiB for a KV cache of 2
+# Nobody deletes what is in the store: it is evicted 5 s after it was read (mooncake_master's default_kv_lease_ttl; a shorter lease would
+# end large reads). Two clients at least give room for IN_FLIGHT payloads and as many that were read. With twice the largest, payloads of the
+# largest size that followed each other at once were lost (run with 64 MiB; 0.16 says that they were put, 0.30 refuses them).
+IN_SEGMENT = 4
 _RAY_BASE = 128 * MIB  # Ray refuses an object store below 75 MiB
 _ENGINE_SHM = 256 * MIB  # vLLM's own message queues and torch's shared tensors, per engine
 _STAGE_BASE = 2048 * MIB
@@ -37,7 +41,7 @@ def store_plan(edges: Sequence[EdgePlan]) -> StorePlan | None:
     largest = max(edge.max_payload_bytes for edge in users)
     return StorePlan(
         protocol=users[0].protocol,
-        segment_bytes=max(64 * MIB, round_up(2 * largest, to=64 * MIB)),
+        segment_bytes=max(64 * MIB, round_up(IN_SEGMENT * largest, to=64 * MIB)),
         localbuf_bytes=max(16 * MIB, round_up(largest + largest // 4, to=16 * MIB)),
     )
 
