@@ -177,7 +177,7 @@ def test_refusals_name_what_to_change(spec: OmniDeploymentSpec, nodes: Nodes, se
     assume(isinstance(found, Refused))
     assert isinstance(found, Refused)
     allowed = {
-        ConditionType.ACCEPTED: {Reason.INVALID_SPEC},
+        ConditionType.ACCEPTED: {Reason.INVALID_SPEC, Reason.UNKNOWN_PIPELINE},
         ConditionType.PLANNED: {Reason.NO_LAYOUT, Reason.POLICY_CANNOT_BE_MET},
     }
     assert found.reason in allowed[found.condition]
@@ -185,6 +185,7 @@ def test_refusals_name_what_to_change(spec: OmniDeploymentSpec, nodes: Nodes, se
         "placement.",
         "transport.",
         "accelerator.",
+        "engine.version",
         "nodes that may be used",
         "pod security level",
         "async_chunk",
