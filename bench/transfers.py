@@ -67,7 +67,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     world.up(with_engine=True, with_standin=False)
-    world.modern()
+    world.modern(transfer_engine=True)
     world.namespace(SPACE)
     owner, worst = Owner(namespace=SPACE, name="edge", uid="0"), 0.0
     print(f"put and get of a payload in ms, median of {args.rounds}; regret: planned against the best feasible one\n")

@@ -16,6 +16,14 @@ FULL = os.environ.get("OMNI_E2E_FULL") == "1"
 KEEP = os.environ.get("OMNI_E2E_KEEP", "1") == "1"
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests marked `full` run with OMNI_E2E_FULL=1 only; otherwise they are deselected, and pytest says how many."""
+    later = [] if FULL else [item for item in items if item.get_closest_marker("full")]
+    if later:
+        config.hook.pytest_deselected(items=later)
+        items[:] = [item for item in items if item not in later]
+
+
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[None]:
     """The kind cluster with KubeRay, the operator by Helm, and the stand-in image."""
@@ -34,7 +42,7 @@ def real_engine(cluster: None) -> None:
 @pytest.fixture(scope="session")
 def modern_engine(cluster: None) -> None:
     """The images with vllm-omni 0.30, on the nodes."""
-    world.modern()
+    world.modern(transfer_engine=FULL)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from e2e.conftest import FULL
 from e2e.world import GPU, MODERN, MODERN_TE, RDMA, Omni, devices, kubectl_json
 from omni_operator.cli.access import Access
 
@@ -87,37 +88,38 @@ def test_headless_on_two_nodes_with_the_store(space: str) -> None:
     with devices(worker={GPU: 1}, worker2={GPU: 1}):
         omni = Omni(space, "headless")
         omni.apply(**THREE)
-        omni.wait("Ready", seconds=480)
+        omni.wait("Ready", seconds=800)
         status = omni.status()
         assert (status["backend"], status["transport"]) == ("Headless", "MooncakeStore/tcp")
         nodes = {p["spec"]["nodeName"] for p in [*omni.pods("worker"), *omni.pods("serving")]}
         assert len(nodes) == 2
         assert omni.condition("TransportAsPlanned")["reason"] == "NotUsedYet"
         _check_answer(omni, "headless-store")
-        assert omni.wait("TransportAsPlanned", seconds=60)["reason"] == "TransfersCounted"
+        assert omni.wait("TransportAsPlanned", seconds=120)["reason"] == "TransfersCounted"
         assert {edge["observed"] for edge in omni.status()["plan"]["edges"]} == {"Verified"}
         assert min(_transfers(omni).get(edge, 0) for edge in (("0", "1"), ("1", "2"))) >= 1
         omni.delete()
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("modern_engine")
 def test_headless_with_the_transfer_engine_and_rdma_that_is_absent(space: str) -> None:
     """Two stages on two nodes that say they have RDMA: Mooncake finds no device and uses TCP, which only its log says. Then TCP as planned."""
     with devices(worker={GPU: 1, RDMA: 4}, worker2={GPU: 1, RDMA: 4}):
         omni = Omni(space, "engine")
         omni.apply(**TWO, transport={"rdma": "Require"})
-        omni.wait("ServingReady", seconds=480)
+        omni.wait("ServingReady", seconds=800)
         assert omni.status()["transport"] == "MooncakeTransferEngine/rdma"
         told = omni.wait("TransportAsPlanned", "False", reason="TransportDegraded", seconds=60)
         assert "thinker -> code2wav" in told["message"]
         assert "No RDMA devices found" in told["message"]
         assert omni.condition("Ready")["status"] == "False"
         omni.patch({"transport": {"rdma": "Never"}})
-        omni.wait("Ready", seconds=480)
+        omni.wait("Ready", seconds=800)
         status = omni.status()
         assert (status["backend"], status["transport"]) == ("Headless", "MooncakeTransferEngine/tcp")
         _check_answer(omni, "headless-engine")
-        omni.wait("TransportAsPlanned", seconds=60)
+        omni.wait("TransportAsPlanned", seconds=120)
         assert _transfers(omni).get(("0", "1"), 0) >= 1
         omni.delete()
 
@@ -128,18 +130,18 @@ def test_local_in_one_pod(space: str) -> None:
     with devices(worker={GPU: 2}):
         omni = Omni(space, "local")
         omni.apply(**THREE)
-        omni.wait("Ready", seconds=480)
+        omni.wait("Ready", seconds=800)
         status = omni.status()
         assert (status["backend"], status["transport"]) == ("Local", "shm")
         assert kubectl_json("get", "rayclusters", "-n", space)["items"] == []
         connectors = yaml.safe_load(omni.stage_config())["connectors"]
         assert {c["name"] for c in connectors.values()} == {"SharedMemoryConnector"}
         _check_answer(omni, "local")
-        omni.wait("TransportAsPlanned", seconds=60)
+        omni.wait("TransportAsPlanned", seconds=120)
         omni.delete()
 
 
 def test_texts_are_equal() -> None:
     """The way between the stages does not change what the first one says."""
-    assert len(_texts) == 3, f"only {sorted(_texts)} answered"
+    assert len(_texts) == (3 if FULL else 2), f"only {sorted(_texts)} answered"
     assert len(set(_texts.values())) == 1, _texts

@@ -35,7 +35,7 @@ def test_two_nodes_store_over_tcp_then_rdma_planned(space: str) -> None:
     with devices(worker={GPU: 2}, worker2={GPU: 2}):
         omni = Omni(space, "spread")
         omni.apply(**SPEC)
-        omni.wait("Ready", seconds=420)
+        omni.wait("Ready", seconds=700)
         status = omni.status()
         assert (status["backend"], status["transport"], status["plan"]["strategy"]) == (
             "Ray",
@@ -49,7 +49,7 @@ def test_two_nodes_store_over_tcp_then_rdma_planned(space: str) -> None:
 
         with devices(worker={RDMA: 8}, worker2={RDMA: 8}):
             omni.patch({"engine": {"env": [{"name": "OMNI_TEST_ROUND", "value": "2"}]}})  # a new revision plans anew
-            omni.wait("Ready", seconds=420)
+            omni.wait("Ready", seconds=700)
             assert omni.status()["transport"] == "MooncakeStore/rdma"
             assert {c["extra"]["proto"] for c in _connectors(omni).values()} == {"rdma"}  # type: ignore[index]
             for component in ("worker", "serving"):
@@ -69,7 +69,7 @@ def test_one_node_shared_memory(space: str) -> None:
     with devices(worker2={GPU: 4}):
         omni = Omni(space, "one-node")
         omni.apply(**SPEC)
-        omni.wait("Ready", seconds=420)
+        omni.wait("Ready", seconds=700)
         status = omni.status()
         assert (status["transport"], status["plan"]["strategy"]) == ("shm", "OneNode")
         for connector in _connectors(omni).values():
@@ -85,7 +85,7 @@ def test_cpu_fallback(space: str) -> None:
     """(d) accelerator.type cpu: no device is requested, Ray is told its GPU count."""
     omni = Omni(space, "cpu")
     omni.apply(**SPEC, accelerator={"type": "cpu"})
-    omni.wait("Ready", seconds=420)
+    omni.wait("Ready", seconds=700)
     for pod in omni.pods():
         assert GPU not in pod["spec"]["containers"][0]["resources"].get("limits", {})
     _check_answer(omni, "cpu")

@@ -43,9 +43,9 @@ def up(*, with_engine: bool, with_standin: bool) -> None:
     install(operator)
 
 
-def modern() -> None:
-    """The images of vllm-omni 0.30, on the nodes."""
-    for name in ("vllm-omni-0.30", "vllm-omni-0.30-te"):
+def modern(*, transfer_engine: bool) -> None:
+    """The image of vllm-omni 0.30, on the nodes, and the one for MooncakeTransferEngine if it is wanted."""
+    for name in ("vllm-omni-0.30", *(["vllm-omni-0.30-te"] if transfer_engine else [])):
         engine.ensure(name)
         images.load(engine.IMAGES[name])
 

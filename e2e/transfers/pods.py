@@ -15,7 +15,7 @@ from omni_operator.children import command, mooncake_master, pod
 from omni_operator.planning.model import Reach
 
 PROBE = Path(__file__).with_name("probe.py")
-SECONDS = 240
+SECONDS = 420
 
 
 @dataclass(frozen=True, slots=True)
