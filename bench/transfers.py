@@ -14,10 +14,11 @@ import sys
 
 from e2e import world
 from e2e.transfers import edges, pods
-from e2e.transfers.edges import MIB, ONE, TWO, Laid, Scenario
+from e2e.transfers.edges import ONE, TWO, Laid, Scenario
 from omni_operator.api.spec import Connector
 from omni_operator.children.names import Owner
 from omni_operator.planning.model import Refused
+from omni_operator.planning.sizing import MIB
 
 SPACE = "bench-transfers"
 GOAL = 1.1

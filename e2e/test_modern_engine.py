@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ import yaml
 from e2e.conftest import FULL
 from e2e.world import GPU, MODERN, MODERN_TE, RDMA, Omni, devices, kubectl_json
 from omni_operator.cli.access import Access
+from omni_operator.controller.evidence import moved
 
 PROMPT = "hello 0"
 # What keeps a stage small: one process, a few MiB of KV cache, short answers.
@@ -68,18 +68,11 @@ def _check_answer(omni: Omni, case: str) -> None:
     _texts[case] = answer["text"]
 
 
-def _transfers(omni: Omni) -> dict[tuple[str, str], float]:
-    """The engine's own count of payloads per edge."""
+def _moved(omni: Omni) -> frozenset[tuple[int, int]]:
+    """Edges for which the engine itself has counted a payload."""
     port = omni.get()["spec"]["serving"]["port"]
     path = f"/api/v1/namespaces/{omni.namespace}/services/http:{omni.name}:{port}/proxy/metrics"
-    text = Access(context=None, namespace=omni.namespace).request("GET", path).decode()
-    found: dict[tuple[str, str], float] = {}
-    for name, labels, value in re.findall(r"^(vllm_omni:transfer_\w+_count)\{(.*?)\} (\S+)$", text, re.MULTILINE):
-        stages = dict(re.findall(r'(\w+)="([^"]*)"', labels))
-        key = (stages["from_stage"], stages["to_stage"])
-        found[key] = max(found.get(key, 0), float(value))
-        assert name
-    return found
+    return moved(Access(context=None, namespace=omni.namespace).request("GET", path).decode())
 
 
 @pytest.mark.usefixtures("modern_engine")
@@ -97,7 +90,7 @@ def test_headless_on_two_nodes_with_the_store(space: str) -> None:
         _check_answer(omni, "headless-store")
         assert omni.wait("TransportAsPlanned", seconds=120)["reason"] == "TransfersCounted"
         assert {edge["observed"] for edge in omni.status()["plan"]["edges"]} == {"Verified"}
-        assert min(_transfers(omni).get(edge, 0) for edge in (("0", "1"), ("1", "2"))) >= 1
+        assert _moved(omni) == {(0, 1), (1, 2)}
         omni.delete()
 
 
@@ -120,7 +113,7 @@ def test_headless_with_the_transfer_engine_and_rdma_that_is_absent(space: str) -
         assert (status["backend"], status["transport"]) == ("Headless", "MooncakeTransferEngine/tcp")
         _check_answer(omni, "headless-engine")
         omni.wait("TransportAsPlanned", seconds=120)
-        assert _transfers(omni).get(("0", "1"), 0) >= 1
+        assert _moved(omni) == {(0, 1)}
         omni.delete()
 
 

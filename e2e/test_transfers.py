@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from e2e.transfers import edges, pods
-from e2e.transfers.edges import MIB, ONE, TWO, Laid, Scenario
+from e2e.transfers.edges import ONE, TWO, Laid, Scenario
 from e2e.transfers.pods import Transfer
 from omni_operator.api.spec import Connector
 from omni_operator.children.names import Owner
 from omni_operator.engine.records import release_of
 from omni_operator.planning.model import Refused
-from omni_operator.planning.sizing import round_up
+from omni_operator.planning.sizing import MIB, round_up
 
 SIZES = (1 << 10, MIB, 64 * MIB)
 CASES = {

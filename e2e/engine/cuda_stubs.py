@@ -86,7 +86,7 @@ def cut(site: Path, version: str) -> None:
     debian.install(("binutils", "gcc", "g++", "libc6-dev"))
     folder = site / "torch/lib"
     others = [path for pattern in _OTHERS for path in sorted(site.glob(pattern))]
-    kept = [*(path for name in _KEEP.split() if (path := folder / name).exists()), *others]
+    kept = [*(folder / name for name in _KEEP.split()), *others]
     system = [_system(name) for name in _SYSTEM.split()]
     tables = [read(path) for path in kept]
     known = {name for table in (*tables, *(read(path) for path in system)) for name in table.defined}

@@ -11,15 +11,15 @@ from omni_operator.api.spec import OmniDeploymentSpec
 from omni_operator.children import stage_config
 from omni_operator.children.names import Owner
 from omni_operator.children.revision import Revision, new_revision
+from omni_operator.engine.connector import Transport
 from omni_operator.engine.pipeline import catalog
 from omni_operator.planning.model import EdgePlan, Planned, PodSecurity, Refused
 from omni_operator.planning.plan import make_plan
-from omni_operator.topology.inventory import Inventory, Node
+from omni_operator.topology.inventory import Inventory
 from tests.loaders.loader import End, Loader
 from tests.loaders.wheels import pinned
+from tests.unit.make import inventory, node
 
-GPU = "nvidia.com/gpu"
-MIB = 1 << 20
 IMAGES = {"0.16": world.ENGINE, "0.30": world.MODERN, "0.30-te": world.MODERN_TE}
 ENGINES: dict[str, dict[str, Any]] = {
     "0.16": {"version": "0.16.0", "mooncakeVersion": "0.3.11.post1"},
@@ -28,16 +28,7 @@ ENGINES: dict[str, dict[str, Any]] = {
 }
 
 
-def _nodes(*gpus: int) -> Inventory:
-    return Inventory(
-        nodes=tuple(
-            Node(name=name, labels={"kubernetes.io/hostname": name}, offers={GPU: count}, free={GPU: count})
-            for name, count in zip("ab", gpus, strict=False)
-        )
-    )
-
-
-ONE, TWO = _nodes(4), _nodes(1, 1)
+ONE, TWO = inventory(node("a", 4)), inventory(node("a", 1), node("b", 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +72,8 @@ class Laid:
     @property
     def transport(self) -> str:
         """Such as SharedMemory/shm."""
-        return f"{self.edge.connector}/{self.edge.protocol}"
+        assert self.edge.connector is not None
+        return str(Transport(self.edge.connector, self.edge.protocol))
 
     def end(self, which: End) -> dict[str, Any]:
         """What the probe opens."""

@@ -25,7 +25,7 @@ from vllm_omni.distributed.omni_connectors.utils.config import ConnectorSpec
 
 PORT, KEY = 7099, b"omni-transfers"
 WAIT_SECONDS = 180
-# Seconds between put and get, which take a server's hop in a real pipeline; not counted. Read at once over TCP, 2 of 50 payloads of
+# Seconds between put and get, which take a server's hop in a real pipeline; not counted. Read at once over TCP, 1 of 27 payloads of
 # 64 MiB had not all arrived (engine/records.py, StoreReadsEarly).
 PAUSE = {"MooncakeStoreConnector": 0.5}
 

@@ -179,7 +179,7 @@ def test_rdma_is_never_called_verified() -> None:
 
 
 def test_large_payloads_over_the_store_and_tcp_are_warned_of() -> None:
-    """Two of fifty payloads of 64 MiB had not all arrived when they were read at once (run)."""
+    """One of 27 payloads of 64 MiB had not all arrived when it was read at once (run)."""
     assert any("StoreReadsEarly" in note for note in planned(spec(), TWO_NODES).notes), "512 MiB"
     assert not any("StoreReadsEarly" in note for note in planned(spec(), RDMA_NODES).notes)
     small = spec(model={"name": "m", "pipeline": "tiny_omni"})

@@ -27,6 +27,10 @@ SPEC_FILE = "spec.json"
 NODE_SHM_PARENT = "/dev/shm/omni-operator"  # noqa: S108  the node's own shared memory; every folder below belongs to one revision
 
 
+# Names of the engine's containers.
+SERVER_CONTAINER, WORKER_CONTAINER = "server", "ray-worker"
+
+
 class Component(StrEnum):
     """What a child is for."""
 

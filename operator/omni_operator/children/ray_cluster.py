@@ -96,7 +96,7 @@ def _workers(owner: Owner, revision: Revision, replica: int, group: WorkerGroup)
     sizes, headless = group.sizes, plan.backend is Backend.HEADLESS
     found, mounts = pod.volumes(owner, revision, replica=replica, shm_bytes=sizes.shm_bytes, config=headless)
     env = command.environment(owner, revision, replica=replica, server=False)
-    ray = pod.container(owner, revision, name="ray-worker", env=env, rdma=group.rdma, mounts=mounts)
+    ray = pod.container(owner, revision, name=names.WORKER_CONTAINER, env=env, rdma=group.rdma, mounts=mounts)
     if headless:
         mine = [stage.id for stage in plan.stages if stage.pod == group.name]
         ray["command"] = command.worker_command(owner, revision, replica, mine)

@@ -21,7 +21,7 @@ def build(owner: Owner, revision: Revision, replica: int) -> dict[str, Any]:
     sizes, stages = plan.serving.sizes, plan.serving.stages
     found, mounts = pod.volumes(owner, revision, replica=replica, shm_bytes=sizes.shm_bytes, config=True)
     env = command.environment(owner, revision, replica=replica, server=True)
-    server = pod.container(owner, revision, name="server", env=env, rdma=plan.serving.rdma, mounts=mounts)
+    server = pod.container(owner, revision, name=names.SERVER_CONTAINER, env=env, rdma=plan.serving.rdma, mounts=mounts)
     server["command"] = command.serving_command(owner, revision, replica)
     server["ports"] = [{"name": "http", "containerPort": spec.serving.port, "protocol": "TCP"}]
     server["resources"] = pod.resources(

@@ -92,7 +92,7 @@ def decide(observed: Observed, *, inventory: Callable[[], Inventory], pod_securi
 
 def keep_for(observed: Observed, decision: Decision, refusals: Sequence[str]) -> Decision:
     """The decision when the API server would refuse the wanted revision: what runs stays, and the spec is not accepted."""
-    text = f"the API server would refuse what this spec asks for; correct it: {'; '.join(refusals)}"
+    text = f"the API server does not take what this spec asks for; correct the spec, or what stands against it: {'; '.join(refusals)}"
     verdict = Verdict(ConditionType.ACCEPTED, Truth.FALSE, Reason.CHILD_REFUSED, text)
     return _keep(_current(observed), verdict, decision.spec)
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from omni_operator.api.spec import Protocol
-from omni_operator.planning.model import EdgePlan
+from omni_operator.engine.records import release_of
+from omni_operator.planning.model import EdgePlan, Plan
 
 Edge = tuple[int, int]
 
 # 0.22 on counts payloads by from_stage and to_stage (vllm_omni/metrics, run with 0.30).
 _COUNTER = re.compile(r"vllm_omni:transfer_\w+_count")
-# What Mooncake logs when it cannot use the RDMA that it was asked for; it then uses TCP, and still says rdma (0.3.11, 0.3.13: run).
+# What Mooncake logs when it cannot use the RDMA that it was asked for; it then uses TCP, and still says rdma (the first with 0.3.13.post1:
+# run; the second is a string of its library).
 _FALLBACK = re.compile(r"no rdma devices found|no available rnic", re.IGNORECASE)
 _LONGEST_LINE = 300
 
@@ -44,15 +47,28 @@ class Evidence:
     silent: str = ""
     unread: tuple[str, ...] = ()
 
+    def saw(self, edge: EdgePlan) -> bool:
+        """Whether a payload was seen on an edge."""
+        return (edge.producer, edge.consumer) in self.moved
+
 
 NOTHING_SEEN = Evidence()
 
 
+class EdgeState(StrEnum):
+    """What is known of one edge."""
+
+    VERIFIED = "Verified"
+    DEGRADED = "Degraded"
+    UNKNOWN = "Unknown"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EdgeVerdict:
-    """What is known of one edge: Verified, Degraded or Unknown, and why."""
+    """The judgement on one edge, and why."""
 
-    state: str
+    edge: EdgePlan
+    state: EdgeState
     why: str
 
 
@@ -77,30 +93,32 @@ def fallback(pod: str, log: str) -> Fallback | None:
     return None if found is None else Fallback(pod=pod, line=found.strip()[:_LONGEST_LINE])
 
 
-def verdict(edge: EdgePlan, evidence: Evidence, *, counts: bool) -> EdgeVerdict:
-    """The judgement on one edge of the plan; `counts` says whether the release counts payloads."""
+def judge(plan: Plan, evidence: Evidence) -> tuple[EdgeVerdict, ...]:
+    """The judgement on every edge of a plan, in its order."""
+    counts = release_of(plan.line).metrics
+    judged = [(edge, *_judge(edge, evidence, counts=counts)) for edge in plan.edges]
+    return tuple(EdgeVerdict(edge=edge, state=state, why=why) for edge, state, why in judged)
+
+
+def _judge(edge: EdgePlan, evidence: Evidence, *, counts: bool) -> tuple[EdgeState, str]:
     if edge.protocol is Protocol.RDMA and evidence.fallbacks:
         first = evidence.fallbacks[0]
-        return EdgeVerdict(state="Degraded", why=f"RDMA was planned, but pod {first.pod} uses TCP: {first.line}")
+        return EdgeState.DEGRADED, f"RDMA was planned, but pod {first.pod} uses TCP: {first.line}"
     if edge.connector is None:
-        return EdgeVerdict(state="Unknown", why="the server hands results on itself; no connector carries them")
+        return EdgeState.UNKNOWN, "the server hands results on itself; no connector carries them"
     if not counts:
-        return EdgeVerdict(state="Unknown", why="this release does not count payloads by edge")
+        return EdgeState.UNKNOWN, "this release does not count payloads by edge"
+    if not evidence.saw(edge):
+        return EdgeState.UNKNOWN, evidence.silent or "no request has used it yet"
     if edge.protocol is Protocol.RDMA and evidence.unread:
-        return EdgeVerdict(
-            state="Unknown",
-            why=f"the log of pod {evidence.unread[0]} could not be read, and only it says whether RDMA is used",
+        return (
+            EdgeState.UNKNOWN,
+            f"only its log says whether RDMA is used, and that of pod {evidence.unread[0]} could not be read",
         )
-    if (edge.producer, edge.consumer) in evidence.moved:
-        return EdgeVerdict(state="Verified", why=f"the engine counted payloads over {edge.connector_class}")
-    return EdgeVerdict(state="Unknown", why=evidence.silent or "no request has used it yet")
+    return EdgeState.VERIFIED, f"the engine counted payloads over {edge.connector_class}"
 
 
-def named(edges: Iterable[EdgePlan]) -> str:
-    """Edges in words."""
-    return ", ".join(f"{edge.from_stage} -> {edge.to_stage}" for edge in edges)
-
-
-def unseen(edges: Sequence[EdgePlan], evidence: Evidence) -> list[EdgePlan]:
-    """Edges with a connector that no payload has been seen on."""
-    return [e for e in edges if e.connector is not None and (e.producer, e.consumer) not in evidence.moved]
+def told(verdicts: Sequence[EdgeVerdict]) -> str:
+    """Edges in words, with the reason of the first."""
+    edges = ", ".join(f"{each.edge.from_stage} -> {each.edge.to_stage}" for each in verdicts)
+    return f"{edges}: {verdicts[0].why}"

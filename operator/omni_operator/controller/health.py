@@ -10,7 +10,8 @@ from omni_operator.api.conditions import ConditionType, Reason, Truth
 from omni_operator.api.spec import Protocol, Strategy
 from omni_operator.children import names
 from omni_operator.children.names import COMPONENT, REVISION, Component
-from omni_operator.controller.evidence import named, unseen, verdict
+from omni_operator.controller.evidence import NOTHING_SEEN, EdgeState, EdgeVerdict, told
+from omni_operator.controller.evidence import judge as judge_edges
 from omni_operator.controller.objects import Child, Pod
 from omni_operator.controller.observed import Known, Observed, Outcome, Verdict
 from omni_operator.engine.records import release_of
@@ -25,12 +26,13 @@ _LAUNCHER_CODES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """Verdicts on the parts, and how many replicas serve."""
+    """Verdicts on the parts and the edges, and how many replicas serve."""
 
     ray: Verdict
     serving: Verdict
     transport: Verdict
     ready_replicas: int
+    edges: tuple[EdgeVerdict, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,16 +59,12 @@ def judge(observed: Observed, outcome: Outcome) -> Health:
                 ConditionType.TRANSPORT_AS_PLANNED,
             )
         ]
-        return Health(ray=nothing[0], serving=nothing[1], transport=nothing[2], ready_replicas=0)
+        edges = judge_edges(active.revision.plan, NOTHING_SEEN) if active is not None else ()
+        return Health(ray=nothing[0], serving=nothing[1], transport=nothing[2], ready_replicas=0, edges=edges)
+    edges = judge_edges(active.revision.plan, outcome.evidence)
     # An evicted pod stays as Failed with its old node; it is no end of any edge.
     pods = [p for p in observed.live_pods() if p.revision == active.revision.name]
-    bereft = {pod.name for pod, _ in observed.bereft_servers(active)}
-    up = {
-        p.replica
-        for p in pods
-        if p.labels.get(COMPONENT) == Component.SERVING and p.ready and not p.deleting and p.name not in bereft
-    }
-    available = [r for r in range(outcome.replicas) if str(r) in up and _server_available(observed, active, r)]
+    available = _available(observed, active, pods, outcome.replicas)
     clusters = _clusters(observed, active, outcome.replicas)
     ray = _ray(observed, active, clusters, pods)
     servers = [p for p in pods if p.labels.get(COMPONENT) == Component.SERVING]
@@ -79,8 +77,9 @@ def judge(observed: Observed, outcome: Outcome) -> Health:
         ray=ray,
         serving=_refused_pods(observed, active)
         or _serving(len(available), outcome.replicas, servers, store=store, ray_up=ray.truth is Truth.TRUE),
-        transport=_transport(active.revision.plan, pods, outcome),
+        transport=_transport(active.revision.plan, pods, outcome, edges),
         ready_replicas=len(serve),
+        edges=edges,
     )
 
 
@@ -165,10 +164,17 @@ def _failing(pods: Sequence[Pod]) -> tuple[Reason, str] | None:
     return None
 
 
-def _server_available(observed: Observed, active: Known, replica: int) -> bool:
-    """What the Deployment says, which is late: right after its pod was ended it still counts it, so pods are asked too."""
-    deployment = observed.children.get(("Deployment", names.serving(observed.owner, active.revision.name, replica)))
-    return deployment is not None and not deployment.deleting and int(deployment.status.get("availableReplicas", 0)) > 0
+def _available(observed: Observed, active: Known, pods: Sequence[Pod], replicas: int) -> list[int]:
+    """Replicas with a server that can answer. Pods are asked: right after one was ended its Deployment still counts it."""
+    bereft = {pod.name for pod, _ in observed.bereft_servers(active)}
+    servers = [p for p in pods if p.labels.get(COMPONENT) == Component.SERVING and p.ready and not p.deleting]
+    up = {p.replica for p in servers if p.name not in bereft}
+    out = []
+    for replica in range(replicas):
+        deployment = observed.children.get(("Deployment", names.serving(observed.owner, active.revision.name, replica)))
+        if deployment is not None and not deployment.deleting and str(replica) in up:
+            out.append(replica)
+    return out
 
 
 def _refused_pods(observed: Observed, active: Known) -> Verdict | None:
@@ -216,7 +222,7 @@ def _serving(ready: int, wanted: int, pods: Sequence[Pod], *, store: Verdict | N
     return Verdict(kind, Truth.FALSE, Reason.SERVER_STARTING, text)
 
 
-def _transport(plan: Plan, pods: Sequence[Pod], outcome: Outcome) -> Verdict:
+def _transport(plan: Plan, pods: Sequence[Pod], outcome: Outcome, verdicts: Sequence[EdgeVerdict]) -> Verdict:
     kind, replicas = ConditionType.TRANSPORT_AS_PLANNED, outcome.replicas
     ends = (Component.WORKER, Component.SERVING)
     mine = [p for p in pods if p.labels.get(COMPONENT) in ends and not p.deleting]
@@ -230,18 +236,14 @@ def _transport(plan: Plan, pods: Sequence[Pod], outcome: Outcome) -> Verdict:
             if len(nodes) > 1:
                 text = f"replica {replica} must be on one node, but its pods are on {', '.join(sorted(nodes))}"
                 return Verdict(kind, Truth.FALSE, Reason.PLACEMENT_DIFFERS, text)
-    counts = release_of(plan.line).metrics
-    judged = [(edge, verdict(edge, outcome.evidence, counts=counts)) for edge in plan.edges]
-    if degraded := [(edge, found.why) for edge, found in judged if found.state == "Degraded"]:
-        text = f"{named(edge for edge, _ in degraded)}: {degraded[0][1]}"
-        return Verdict(kind, Truth.FALSE, Reason.TRANSPORT_DEGRADED, text)
-    if counts and (unused := unseen(plan.edges, outcome.evidence)):
-        text = f"{named(unused)}: {outcome.evidence.silent or 'no request has used it yet, so nothing is known'}"
-        return Verdict(kind, Truth.UNKNOWN, Reason.NOT_USED_YET, text)
-    if outcome.evidence.unread:
-        text = f"only the logs of pods say whether RDMA is used, and that of {', '.join(outcome.evidence.unread)} could not be read"
-        return Verdict(kind, Truth.UNKNOWN, Reason.RDMA_NOT_VERIFIED, text)
-    if counts and any(edge.connector is not None for edge in plan.edges):
+    if degraded := [found for found in verdicts if found.state is EdgeState.DEGRADED]:
+        return Verdict(kind, Truth.FALSE, Reason.TRANSPORT_DEGRADED, told(degraded))
+    carried = [found for found in verdicts if found.edge.connector is not None]
+    if carried and release_of(plan.line).metrics:
+        if unused := [found for found in carried if not outcome.evidence.saw(found.edge)]:
+            return Verdict(kind, Truth.UNKNOWN, Reason.NOT_USED_YET, told(unused))
+        if unread := [found for found in carried if found.state is EdgeState.UNKNOWN]:
+            return Verdict(kind, Truth.UNKNOWN, Reason.RDMA_NOT_VERIFIED, told(unread))
         text = f"pods are where the plan relies on them to be, and the engine counted payloads over {plan.transport} on every edge that has a connector"
         return Verdict(kind, Truth.TRUE, Reason.TRANSFERS_COUNTED, text)
     if any(edge.protocol is Protocol.RDMA for edge in plan.edges):

@@ -63,17 +63,17 @@ class Rehearsal:
         self._answers.pop(key, None)
 
     async def _refusal(self, obj: dict[str, Any]) -> str:
+        what = f"{obj['kind']} {obj['metadata']['name']}"
         try:
             await self.kube.create(BY_KIND[obj["kind"]], obj, dry_run=True)
         except ApiError as exc:
-            what = f"{obj['kind']} {obj['metadata']['name']}"
             passing = exc.namespace_ends or _OF_THE_MOMENT in exc.message or _NO_ANSWER in exc.message
             if exc.status in _REFUSALS and not passing:
                 return f"{what}: {steady(exc.message or str(exc))}"
             if exc.status not in {*_REFUSALS, 404, 409}:  # 404: KubeRay is missing, which RayClusterReady says
                 return f"{what}: the API server could not say: {steady(exc.message or str(exc))}"
         except (aiohttp.ClientError, TimeoutError) as exc:
-            return f"{obj['kind']} {obj['metadata']['name']}: the API server could not say: {type(exc).__name__}"
+            return f"{what}: the API server could not say: {type(exc).__name__}"
         return ""
 
 

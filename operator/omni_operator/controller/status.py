@@ -12,11 +12,10 @@ from omni_operator.api.status import Condition, NodeMemory, OmniDeploymentStatus
 from omni_operator.children import names, services
 from omni_operator.children.describe import describe
 from omni_operator.children.names import COMPONENT, REVISION, Component
-from omni_operator.controller.evidence import Evidence, verdict
+from omni_operator.controller.evidence import EdgeVerdict
 from omni_operator.controller.health import Health, judge
 from omni_operator.controller.objects import Omni
 from omni_operator.controller.observed import Known, Observed, Outcome, Verdict
-from omni_operator.engine.records import release_of
 
 _MAX_NODES = 64  # the schema's bound of PodPlan.nodes; more are possible with many replicas
 
@@ -39,7 +38,7 @@ def make_status(observed: Observed, outcome: Outcome, *, now: datetime) -> tuple
         ready_replicas=health.ready_replicas,
         replicas_summary=f"{health.ready_replicas}/{outcome.replicas}",
         selector=f"{names.NAME}={observed.owner.name},{COMPONENT}={Component.SERVING.value}",
-        plan=_plan(observed, active, outcome.evidence) if active else None,
+        plan=_plan(observed, active, health.edges) if active else None,
         node_memory=[NodeMemory(node=node, revision=folder) for node, folder in sorted(outcome.folders)],
     )
     return model.model_dump(by_alias=True, mode="json", exclude_none=True), again
@@ -151,17 +150,15 @@ def amended(omni: Omni, verdict: Verdict, *, now: datetime) -> dict[str, Any]:
     return {**omni.status, "conditions": [*(c for c in conditions if c["type"] != verdict.type), new]}
 
 
-def _plan(observed: Observed, active: Known, evidence: Evidence) -> PlanStatus:
+def _plan(observed: Observed, active: Known, verdicts: Sequence[EdgeVerdict]) -> PlanStatus:
     nodes: dict[str, set[str]] = {}
     for pod in observed.live_pods():
         if pod.revision == active.revision.name and pod.node:
             nodes.setdefault(pod.labels.get(COMPONENT, ""), set()).add(pod.node)
     shown = {key: sorted(value)[:_MAX_NODES] for key, value in nodes.items()}
-    out, plan = describe(observed.owner, active.revision, nodes=shown), active.revision.plan
-    counts = release_of(plan.line).metrics
-    found = [verdict(edge, evidence, counts=counts) for edge in plan.edges]
+    out = describe(observed.owner, active.revision, nodes=shown)
     edges = [
-        edge.model_copy(update={"observed": each.state, "observed_reason": each.why})
-        for edge, each in zip(out.edges, found, strict=True)
+        edge.model_copy(update={"observed": found.state.value, "observed_reason": found.why})
+        for edge, found in zip(out.edges, verdicts, strict=True)
     ]
     return out.model_copy(update={"edges": edges})

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import aiohttp
 
 from omni_operator.api.spec import Protocol
-from omni_operator.children.names import COMPONENT, Component
+from omni_operator.children.names import COMPONENT, SERVER_CONTAINER, WORKER_CONTAINER, Component
 from omni_operator.controller import evidence
 from omni_operator.controller.evidence import NOTHING_SEEN, Evidence, Fallback
 from omni_operator.controller.objects import Pod
@@ -23,7 +23,6 @@ from omni_operator.engine.records import release_of
 from omni_operator.kube.client import ApiError, Kube
 from omni_operator.planning.model import EdgePlan
 
-_SERVER, _WORKER = "server", "ray-worker"  # names of the engine's containers (children)
 PAUSE = 15.0  # seconds while an edge has not been seen; a request that passed is told soon after
 _TRY_AGAIN = 60.0  # after one that could not be asked
 _REST = 300.0  # once all have been
@@ -38,14 +37,14 @@ class _Seen:
     """What was seen of pods, which are `pods`, at a time.
 
     Attributes:
-        moved: Edges by the server (name and start of its container) that counted them.
+        moved: Edges by the server that counted them.
         read: Pods whose log was read after they were ready, with the line that admits TCP, if there is one.
     """
 
     pods: frozenset[tuple[str, str]]
     at: float = float("-inf")
     found: Evidence = NOTHING_SEEN
-    moved: dict[tuple[str, str], frozenset[evidence.Edge]] = field(default_factory=dict)
+    moved: dict[str, frozenset[evidence.Edge]] = field(default_factory=dict)
     read: dict[str, Fallback | None] = field(default_factory=dict)
 
 
@@ -82,9 +81,9 @@ class Witness:
             return seen.found, left
         unread = await self._read_logs(ends, seen) if rdma else ()
         silent = await self._count(servers, active, seen) if counts else ""
-        counted = [seen.moved.get((p.name, p.started), frozenset[evidence.Edge]()) for p in servers]
+        counted = [seen.moved.get(server.name, frozenset[evidence.Edge]()) for server in servers]
         seen.found = Evidence(
-            moved=frozenset.intersection(*counted) if counted else frozenset(),
+            moved=frozenset.intersection(*counted),
             fallbacks=tuple(fell for _, fell in sorted(seen.read.items()) if fell is not None),
             silent=silent,
             unread=unread,
@@ -96,7 +95,8 @@ class Witness:
     def _rest(edges: Sequence[EdgePlan], found: Evidence, *, counts: bool) -> float:
         if found.silent or found.unread:
             return _TRY_AGAIN
-        return PAUSE if counts and evidence.unseen(edges, found) else _REST
+        waits = counts and any(edge.connector is not None and not found.saw(edge) for edge in edges)
+        return PAUSE if waits else _REST
 
     async def _count(self, servers: list[Pod], active: Known, seen: _Seen) -> str:
         """Adds what servers counted; returns why one could not be asked."""
@@ -105,9 +105,9 @@ class Witness:
             async with aiohttp.ClientSession(timeout=_PATIENCE) as session:
                 pages = await asyncio.gather(*(_page(session, pod.address, port) for pod in servers))
             for pod, page in zip(servers, pages, strict=True):
-                key = (pod.name, pod.started)
-                counted = await asyncio.to_thread(evidence.moved, page)
-                seen.moved[key] = seen.moved.get(key, frozenset()) | counted
+                seen.moved[pod.name] = seen.moved.get(pod.name, frozenset()) | await asyncio.to_thread(
+                    evidence.moved, page
+                )
         except (aiohttp.ClientError, TimeoutError, ValueError, OSError) as exc:
             return f"the engine's counters (/metrics) could not be read: {type(exc).__name__}"
         return ""
@@ -119,7 +119,7 @@ class Witness:
         return tuple(sorted(name for name in unread if name))
 
     async def _read(self, pod: Pod, seen: _Seen) -> str:
-        container = _SERVER if pod.labels.get(COMPONENT) == Component.SERVING else _WORKER
+        container = SERVER_CONTAINER if pod.labels.get(COMPONENT) == Component.SERVING else WORKER_CONTAINER
         try:
             async with asyncio.timeout(_LOG_SECONDS):
                 log = await self.kube.log(pod.namespace, pod.name, container=container, limit_bytes=_LOG_BYTES)

@@ -14,18 +14,17 @@ from omni_operator.planning.model import EdgePlan, Reach, Sizes, StorePlan
 MIB = 1 << 20
 IN_FLIGHT = 4  # requests whose payloads may be in shared memory at one time, per edge
 IN_POOL = 2  # the same for a pinned pool, as upstream ships them: 4 GiB for a KV cache of 2
-# Nobody deletes what is in the store: it is evicted 5 s after it was read (mooncake_master's default_kv_lease_ttl; a shorter lease would
-# end large reads). Two clients at least give room for IN_FLIGHT payloads and as many that were read. With twice the largest, payloads of the
-# largest size that followed each other at once were lost (run with 64 MiB; 0.16 says that they were put, 0.30 refuses them).
+# Nobody deletes what is in the store: it stays leased for 5 s after a read (mooncake_master's default_kv_lease_ttl) and is evicted then. Two
+# clients at least give room for IN_FLIGHT payloads and as many that were read. It bounds no rate: 25 payloads of 64 MiB that followed each
+# other at once were too many (run; 15 passed, 0.16 said of the others that they were put, 0.30 refused them).
 IN_SEGMENT = 4
 _RAY_BASE = 128 * MIB  # Ray refuses an object store below 75 MiB
 _ENGINE_SHM = 256 * MIB  # vLLM's own message queues and torch's shared tensors, per engine
 _STAGE_BASE = 2048 * MIB
 _SERVER_BASE = 1536 * MIB
 _LEAST_POOL = 256 * MIB
-_DISK_BASE = (
-    512 * MIB
-)  # logs of Ray and the engine, compiled kernels; weights that the engine fetches are not known to the plan
+# Logs of Ray and the engine, compiled kernels; weights that the engine fetches are not known to the plan.
+_DISK_BASE = 512 * MIB
 
 
 def round_up(size: int, *, to: int) -> int:
@@ -68,14 +67,7 @@ def ray_pod_sizes(edges: Sequence[EdgePlan], *, store: StorePlan | None, instanc
     shm = round_up(object_store + in_memory + _ENGINE_SHM, to=64 * MIB)
     pools = instances * (store.segment_bytes + store.localbuf_bytes) if store else 0
     base = _STAGE_BASE if worker else _SERVER_BASE
-    memory = round_up(base + shm + pools, to=64 * MIB)
-    return Sizes(
-        shm_bytes=shm,
-        object_store_bytes=object_store,
-        memory_bytes=memory,
-        pool_bytes=pools,
-        disk_bytes=_DISK_BASE + object_store,  # a full object store is spilled to /tmp
-    )
+    return _sizes(base, shm=shm, object_store=object_store, pools=pools)
 
 
 def stage_pod_sizes(
@@ -103,11 +95,14 @@ def stage_pod_sizes(
             pools += count * (store.segment_bytes + store.localbuf_bytes)
         pools += count * max((edge.pool_bytes for edge in touching), default=0)
     base = _STAGE_BASE * len(ranks) + (_SERVER_BASE if server else 0)
-    memory = round_up(base + shm + pools, to=64 * MIB)
+    return _sizes(base, shm=shm, object_store=object_store, pools=pools)
+
+
+def _sizes(base: int, *, shm: int, object_store: int, pools: int) -> Sizes:
     return Sizes(
         shm_bytes=shm,
         object_store_bytes=object_store,
-        memory_bytes=memory,
+        memory_bytes=round_up(base + shm + pools, to=64 * MIB),
         pool_bytes=pools,
         disk_bytes=_DISK_BASE + object_store,  # a full object store is spilled to /tmp
     )
