@@ -31,7 +31,7 @@ def _check_answer(omni: Omni, case: str) -> None:
 
 @pytest.mark.usefixtures("real_engine")
 def test_two_nodes_store_over_tcp_then_rdma_planned(space: str) -> None:
-    """(a) two workers with two GPUs each: spread, MooncakeStore over TCP; (c) both with an HCA: RDMA is planned, not claimed."""
+    """(a) two workers with two GPUs each: spread, MooncakeStore over TCP; (c) both say they have an HCA and have none: Mooncake's log tells."""
     with devices(worker={GPU: 2}, worker2={GPU: 2}):
         omni = Omni(space, "spread")
         omni.apply(**SPEC)
@@ -57,8 +57,9 @@ def test_two_nodes_store_over_tcp_then_rdma_planned(space: str) -> None:
                     container = pod["spec"]["containers"][0]
                     assert container["resources"]["limits"][RDMA] == "1"
                     assert "IPC_LOCK" in container["securityContext"]["capabilities"]["add"]
-            transport = omni.condition("TransportAsPlanned")
-            assert (transport["status"], transport["reason"]) == ("Unknown", "RdmaNotVerified")
+            told = omni.wait("TransportAsPlanned", "False", reason="TransportDegraded", seconds=120)
+            assert "thinker -> talker" in told["message"]
+            assert omni.condition("Ready")["status"] == "True"  # rdma: Prefer, and requests pass
             _check_answer(omni, "spread-rdma-planned")
         omni.delete()
 
