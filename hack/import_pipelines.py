@@ -3,7 +3,7 @@
 Usage: python hack/import_pipelines.py [--check] FOLDER, where FOLDER holds one unpacked wheel per release (FOLDER/0.30.0/vllm_omni).
 With --check nothing is written and it fails when a file is not what it would write.
 
-What a person has to say (what it is, which models it serves, how much an edge carries) is in pipeline_table.yaml beside this file;
+What a person has to say (what it is, which models it serves, how to warm it up, how much an edge carries) is in pipeline_table.yaml beside this file;
 the rest is the wheels':
 
 - 0.14 to 0.18: `model_executor/stage_configs/NAME.yaml` holds stages, edges (`engine_input_source`) and engine arguments.
@@ -290,6 +290,7 @@ def entries(releases: list[Release]) -> Iterator[tuple[str, str]]:
             "name": name,
             "about": known["about"],
             "models": known.get("models", []),
+            **({"warm_up": known["warm_up"]} if "warm_up" in known else {}),
             "releases": dict(_folded(found)),
         }
         head = (

@@ -22,7 +22,8 @@ import importlib.util, sys
 spec = importlib.util.spec_from_file_location("serve_ray", sys.argv[1])
 launcher = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(launcher)
-launcher.POLL_SECONDS = launcher.SAY_SECONDS = 0.05
+launcher.POLL_SECONDS = launcher.SAY_SECONDS = launcher.WATCH_SECONDS = 0.05
+launcher.GRACE_SECONDS = 1.0
 sys.exit(launcher.main(sys.argv[2:]))
 """
 _RAY = """#!/bin/sh
@@ -30,8 +31,12 @@ echo "$@" >> "$FAKE/calls"
 answer="$FAKE/answer.$(wc -l < "$FAKE/calls" | tr -d ' ')"
 if [ -f "$answer" ]; then cat "$answer" >&2; exit 1; fi
 """
+# It serves as long as FAKE_SECONDS says; with FAKE_DEAF it does not end when it is told to.
 _ENGINE = """#!/bin/sh
-echo "$$ $*" > "$FAKE/engine"
+[ -z "$FAKE_DEAF" ] && trap 'echo told >> "$FAKE/served"; exit 3' TERM || trap '' TERM
+echo "$*" > "$FAKE/served"
+end=$(( $(date +%s) + ${FAKE_SECONDS:-0} ))
+while [ "$(date +%s)" -lt "$end" ]; do sleep 0.1; done
 exit 7
 """
 
@@ -48,8 +53,28 @@ def ray_node(gpus: int | None, *, state: str = "ALIVE") -> dict[str, Any]:
     }
 
 
-def nodes_answer(*nodes: dict[str, Any]) -> Answer:
-    result = {"total": len(nodes), "num_after_truncation": len(nodes), "result": list(nodes), "warnings": None}
+def dead_actor(*, job: str = "01000000", gpus: float = 1.0, **cause: Any) -> dict[str, Any]:
+    """As in /api/v0/actors?detail=1 of Ray 2.60 after kill -9 (run)."""
+    context = {"error_message": "The actor is dead because its worker process has died.", **cause}
+    return {
+        "actor_id": "0753",
+        "class_name": "OmniStage",
+        "state": "DEAD",
+        "job_id": job,
+        "pid": 3533,
+        "required_resources": {"CPU": 1.0, "GPU": gpus} if gpus else {"CPU": 1.0},
+        "death_cause": {"actor_died_error_context": {"node_ip_address": "10.0.0.7", **context}},
+    }
+
+
+def job(*, name: str = "01000000", address: str = "127.0.0.1", status: str = "RUNNING") -> dict[str, Any]:
+    """As in /api/jobs/ of Ray 2.60 (run): a driver, and where it runs."""
+    driver = {"id": name, "node_ip_address": address, "pid": "3491"}
+    return {"type": "DRIVER", "job_id": name, "submission_id": None, "driver_info": driver, "status": status}
+
+
+def listing(*rows: dict[str, Any]) -> Answer:
+    result = {"total": len(rows), "num_after_truncation": len(rows), "result": list(rows), "warnings": None}
     return 200, json.dumps({"result": True, "msg": "", "data": {"result": result}}).encode()
 
 
@@ -60,13 +85,15 @@ class FakeRay:
     folder: Path
     version: list[Answer] = field(default_factory=list)
     nodes: list[Answer] = field(default_factory=list)
+    jobs: list[Answer] = field(default_factory=lambda: [(200, b"[]")])
+    actors: list[Answer] = field(default_factory=lambda: [listing()])
     headers: list[str | None] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         ok = {"version": "4", "ray_version": "2.53.0", "ray_commit": "0de2", "session_name": "session_2026"}
         self.version = [(200, json.dumps(ok).encode())]
-        self.nodes = [nodes_answer(ray_node(None), ray_node(2), ray_node(1))]
+        self.nodes = [listing(ray_node(None), ray_node(2), ray_node(1))]
         self.gcs = socket.create_server(("127.0.0.1", 0))
         self.gcs_address = f"127.0.0.1:{self.gcs.getsockname()[1]}"
         self.dashboard = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -91,7 +118,8 @@ class FakeRay:
             def do_GET(self) -> None:
                 fake.headers.append(self.headers.get("Authorization"))
                 fake.paths.append(self.path)
-                answers = fake.version if self.path == "/api/version" else fake.nodes
+                tables = {"/api/version": fake.version, "/api/jobs/": fake.jobs, "/api/v0/actors": fake.actors}
+                answers = tables.get(self.path.partition("?")[0], fake.nodes)
                 code, body = answers.pop(0) if len(answers) > 1 else answers[0]
                 if code == 0:  # a proxy gone mad
                     self.wfile.write(body)

@@ -20,6 +20,7 @@ from omni_operator.kube.client import ApiError
 from tests.unit import make
 from tests.unit.make import OWNER
 
+UNASKED = {"warmUp": {"mode": "Never"}}  # nothing listens where its servers are said to be
 KEY = f"{OWNER.namespace}/{OWNER.name}"
 MISSING = ApiError(404, "NotFound", "the server could not find the requested resource")
 
@@ -28,7 +29,7 @@ MISSING = ApiError(404, "NotFound", "the server could not find the requested res
 class World:
     """A cluster of two nodes, as its API server tells it; whoever makes pods is the test."""
 
-    spec: dict[str, Any] = field(default_factory=make.raw_spec)
+    spec: dict[str, Any] = field(default_factory=lambda: make.raw_spec(serving=UNASKED))
     now: datetime = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
     refuse: dict[str, ApiError] = field(default_factory=dict)
     refuse_dry: dict[str, ApiError] = field(default_factory=dict)

@@ -1,17 +1,19 @@
-"""The launcher as a process: it becomes the engine, or says why it cannot where the operator reads it."""
+"""The launcher as a process: it runs the engine as long as its stages live, or says why it cannot where the operator reads it."""
 
 from __future__ import annotations
 
 import ast
+import json
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.unit.fake_ray import LAUNCHER, FakeRay, nodes_answer, ray_node
+from tests.unit.fake_ray import LAUNCHER, FakeRay, dead_actor, job, listing, ray_node
 
 # As Ray 2.53.0 writes it to stderr (run); the lines above it are its logger's, coloured even without a terminal.
 MISMATCH = """\x1b[36m2026-11-24 16:01:02,003\x1b[39m INFO scripts.py:1100 -- Local node IP: 192.0.2.2
@@ -39,12 +41,11 @@ def ray(tmp_path: Path) -> Iterator[FakeRay]:
     fake.close()
 
 
-def test_it_becomes_the_engine(ray: FakeRay) -> None:
-    """Same process, so signals and exit codes are the engine's."""
+def test_it_runs_the_engine_and_ends_as_it_does(ray: FakeRay) -> None:
     with subprocess.Popen(ray.command(fast=False), env=ray.environment(), stdout=subprocess.PIPE, text=True) as process:
         out, _ = process.communicate(timeout=60)
     assert process.returncode == 7
-    assert ray.read("engine") == f"{process.pid} serve --omni\n"
+    assert ray.read("served") == "serve --omni\n"
     assert ray.calls == [
         f"start --address={ray.gcs_address} --num-cpus=0 --num-gpus=0 --object-store-memory=1000 --disable-usage-stats"
     ]
@@ -54,7 +55,7 @@ def test_it_becomes_the_engine(ray: FakeRay) -> None:
 
 
 def test_it_waits_for_accelerators_and_says_so(ray: FakeRay) -> None:
-    ray.nodes = [nodes_answer(ray_node(None)), nodes_answer(ray_node(None), ray_node(2)), *ray.nodes]
+    ray.nodes = [listing(ray_node(None)), listing(ray_node(None), ray_node(2)), *ray.nodes]
     done = ray.run()
     assert done.returncode == 7
     assert "waiting for 3 accelerators in Ray (0 s of 20 s): Ray has 0 on 1 nodes" in done.stdout
@@ -62,7 +63,7 @@ def test_it_waits_for_accelerators_and_says_so(ray: FakeRay) -> None:
 
 
 def test_dead_nodes_have_no_accelerators(ray: FakeRay) -> None:
-    ray.nodes = [nodes_answer(ray_node(2), ray_node(1, state="DEAD"))]
+    ray.nodes = [listing(ray_node(2), ray_node(1, state="DEAD"))]
     assert ray.run(wait_seconds=0.2).returncode == 1
     assert ray.last_words == "RayResourcesMissing: 3 accelerators in Ray: Ray has 2 on 1 nodes (after 0 s)"
     assert ray.calls == []
@@ -230,6 +231,60 @@ def test_last_words_fit_the_termination_message(ray: FakeRay) -> None:
 def test_many_nodes_are_asked_for(ray: FakeRay) -> None:
     ray.run()
     assert "/api/v0/nodes?limit=1000" in ray.paths  # the default is 100
+
+
+def test_a_signal_is_the_engines(ray: FakeRay) -> None:
+    environment = ray.environment(FAKE_SECONDS="60")
+    with subprocess.Popen(ray.command(), env=environment, stdout=subprocess.PIPE) as process:
+        while not ray.read("served"):
+            time.sleep(0.05)
+        time.sleep(0.5)  # the launcher's handler follows the engine's start
+        process.terminate()
+        assert process.wait(timeout=30) == 3
+    assert ray.read("served").endswith("told\n")
+    assert ray.last_words == ""
+
+
+def test_a_signal_while_it_waits_ends_it(ray: FakeRay) -> None:
+    ray.nodes = [listing()]
+    with subprocess.Popen(ray.command(), env=ray.environment(), stdout=subprocess.PIPE) as process:
+        while not ray.paths:
+            time.sleep(0.05)
+        process.terminate()
+        assert process.wait(timeout=10) == 143
+
+
+@pytest.mark.parametrize("deaf", ["", "yes"])
+def test_a_stage_that_ended_ends_the_server_and_is_told(ray: FakeRay, deaf: str) -> None:
+    ray.jobs = [(200, json.dumps([job()]).encode())]
+    ray.actors = [listing(), (500, b"busy"), (200, b"nonsense"), listing(dead_actor())]
+    done = ray.run(env={"FAKE_SECONDS": "60", "FAKE_DEAF": deaf})
+    assert done.returncode == 1
+    code, _, words = ray.last_words.partition(": ")
+    assert code == "StageLost"
+    assert "OmniStage, pid 3533 at 10.0.0.7" in words
+    assert "its worker process has died" in words
+
+
+@pytest.mark.parametrize(
+    ("driver", "actor"),
+    [
+        (job(address="10.0.0.9"), dead_actor()),
+        (job(status="FAILED"), dead_actor()),
+        (job(), dead_actor(job="02000000")),
+        (job(), dead_actor(gpus=0)),
+        ({"type": "SUBMISSION", "status": "RUNNING", "job_id": None, "driver_info": None}, dead_actor()),
+    ],
+    ids=["another server's", "an earlier start's", "another job's", "without an accelerator", "a submission"],
+)
+def test_other_dead_actors_are_none_of_its_business(
+    ray: FakeRay, driver: dict[str, Any], actor: dict[str, Any]
+) -> None:
+    ray.jobs, ray.actors = [(200, json.dumps([driver]).encode())], [listing(actor)]
+    done = ray.run(env={"FAKE_SECONDS": "1"})
+    assert done.returncode == 7
+    assert any(path.startswith("/api/v0/actors") for path in ray.paths)
+    assert ray.last_words == ""
 
 
 def test_it_needs_nothing_but_an_old_python() -> None:

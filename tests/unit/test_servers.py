@@ -157,3 +157,55 @@ async def test_a_store_that_restarted_ends_the_server_once_so_that_all_connect_a
     world.later()
     world.pod(Component.SERVING, 1)
     assert await world.look() == []
+
+
+async def test_a_worker_that_fails_again_and_again_takes_its_server_along_later_each_time() -> None:
+    world = World()
+    await world.bring_up()
+    now = [1000.0]
+    world.reconciler._restarts.clock = lambda: now[0]
+
+    async def fails_and_server_returns() -> list[tuple[str, str]]:
+        world.later()
+        world.pod(
+            Component.WORKER,
+            1,
+            containerStatuses=[
+                {"name": "main", "restartCount": 4, "state": {"running": {"startedAt": world.stamp}}},
+            ],
+        )
+        return await world.look()
+
+    assert await fails_and_server_returns() == [("delete", "Pod serving-0")]
+    for pause in (20, 40):
+        world.later()
+        world.pod(Component.SERVING)
+        assert await world.look() == []
+        assert await fails_and_server_returns() == []
+        held = world.condition("ServingReady")
+        assert (held["status"], held["reason"]) == ("False", "RestartBackOff")
+        assert "pod worker-1, which has ended 4 times, (re)started" in held["message"]
+        assert f"is ended {pause} s after the last" in held["message"]
+        assert world.condition("Ready")["status"] == "False"
+        assert world.again == pause
+        now[0] += pause
+        assert await world.look() == [("delete", "Pod serving-0")]
+    world.later()
+    world.pod(Component.SERVING)
+    await world.settle()
+    now[0] += 1201
+    assert await fails_and_server_returns() == [("delete", "Pod serving-0")]
+
+
+async def test_a_lost_node_is_told_before_its_pods_are_given_up() -> None:
+    world = World()
+    await world.bring_up()
+    world.node("b", ready="Unknown")
+    world.pod(Component.WORKER, 1, node="b", conditions=[{"type": "Ready", "status": "False"}])
+    world.ray(workers=2)
+    assert await world.look() == []
+    ray = world.condition("RayClusterReady")
+    assert ray["reason"] == "NodeLost"
+    assert "pod worker-1 is on node b, which is not Ready" in ray["message"]
+    assert world.condition("Ready")["status"] == "False"
+    assert ("NodeLost", ray["message"]) in world.stories

@@ -31,6 +31,9 @@ def show(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
                 meta = {"namespace": "ns", "name": "omni", "generation": 1}
                 return {"metadata": meta, "spec": spec, "status": {"conditions": list(conditions)}}
 
+            def request(self, *_: str) -> dict[str, Any]:
+                return {"items": []}
+
         access: Any = Access()
         monkeypatch.setattr(view, "console", lambda: Console(width=160))
         assert status_command.watch(access, "omni", until_ready=True, seconds=-1) == 1

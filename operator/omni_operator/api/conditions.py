@@ -69,9 +69,26 @@ class Reason(StrEnum):
     SERVER_READY = "ServerReady", "The API server answers /health."
     SERVER_STARTING = "ServerStarting", "The server waits for Ray or initialises the engine."
     SERVER_FAILING = "ServerFailing", "The server's container ended with an error; the message has its last words."
+    WARMING_UP = "WarmingUp", "A server that became ready is asked its first request (serving.warmUp)."
+    WARM_UP_FAILED = (
+        "WarmUpFailed",
+        "A server answers /health but not its warm-up request (serving.warmUp); the message has the answer. It is asked again.",
+    )
     STORE_NOT_READY = (
         "StoreNotReady",
         "The Mooncake master, through which stages find each other's results, has no ready pod, so no replica serves.",
+    )
+    NODE_LOST = (
+        "NodeLost",
+        "A pod's node is not Ready; Kubernetes replaces the pod when it gives the node up (300 s) or it is deleted.",
+    )
+    STAGE_LOST = (
+        "StageLost",
+        "A stage's Ray actor ended, which the server does not notice (0.14, 0.16); the server was ended to start anew with all stages.",
+    )
+    RESTART_BACK_OFF = (
+        "RestartBackOff",
+        "A server lost what it had joined and must start anew; it is ended later each time, since it happened again and again.",
     )
     RAY_VERSION_MISMATCH = "RayVersionMismatch", "Serving image and Ray cluster differ in Ray or Python version."
     RAY_UNREACHABLE = "RayUnreachable", "The server cannot reach the Ray head."
@@ -112,7 +129,8 @@ class Reason(StrEnum):
 
     SERVING = (
         "Serving",
-        "Ray is up and every server answers /health at status.endpoint. On 0.14 and 0.16 /health does not notice a dead stage.",
+        "Ray is up, and every server at status.endpoint answers /health and has answered its warm-up request (serving.warmUp), which "
+        "passed every stage. On 0.14 and 0.16 /health alone does not notice a dead stage.",
     )
     DEGRADED = "Degraded", "Some replicas of the pipeline serve, others do not."
     NOT_SERVING = "NotServing", "No replica of the pipeline serves; the message has the first cause."

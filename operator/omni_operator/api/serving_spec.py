@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from omni_operator.api.base import AnnotationMap, Model, ObjectName, Quantity, in_words, key_rule, rule, schema
 
@@ -31,6 +32,18 @@ class TokenAuth(StrEnum):
     AUTO = "Auto"
     ENABLED = "Enabled"
     DISABLED = "Disabled"
+
+
+def _json_object(text: str) -> str:
+    try:
+        found = json.loads(text)
+    except ValueError as exc:
+        msg = f'must be a JSON object as text ({exc}), such as \'{{"input": "Hello"}}\''
+        raise ValueError(msg) from exc
+    if not isinstance(found, dict):
+        msg = f'must be a JSON object as text, such as \'{{"input": "Hello"}}\', not a {type(found).__name__}'
+        raise ValueError(msg)
+    return text
 
 
 _KNOWN = "k in ['cpu', 'memory', 'ephemeral-storage'] || k.startsWith('hugepages-') || k.contains('/')"
@@ -85,6 +98,49 @@ class ServiceSpec(Model):
     )
 
 
+class WarmUpMode(StrEnum):
+    """Whether a server is asked before its pipeline counts as Ready."""
+
+    AUTO = "Auto"
+    NEVER = "Never"
+
+
+class WarmUpSpec(Model):
+    """The request that a new server must answer before the pipeline counts as Ready, since /health tells nothing of the stages."""
+
+    model_config = {
+        **Model.model_config,
+        "json_schema_extra": schema(
+            rules=[
+                rule(
+                    "has(self.path) == has(self.body)",
+                    "serving.warmUp.path and serving.warmUp.body go together; set both or remove both",
+                )
+            ]
+        ),
+    }
+    mode: WarmUpMode = Field(
+        default=WarmUpMode.AUTO,
+        description="Auto asks every server once after it became ready: with path and body, or else with a short chat request where "
+        "the catalog knows that one passes every stage and no API key is set; otherwise /health is all that Ready says. Never asks nothing.",
+    )
+    path: Annotated[str, Field(max_length=256, pattern=r"^/[^\s]*$")] | None = Field(
+        default=None,
+        description="Where to POST, such as /v1/audio/speech.",
+        json_schema_extra=in_words(
+            r"^/[^\s]*$", "serving.warmUp.path must be a path such as /v1/audio/speech; correct it"
+        ),
+    )
+    body: Annotated[str, Field(min_length=2, max_length=16384), AfterValidator(_json_object)] | None = Field(
+        default=None,
+        description="What to POST: a JSON object as text; model is added where it is missing.",
+    )
+    timeout_seconds: Annotated[int, Field(ge=5, le=3600)] = Field(
+        default=600,
+        description="Seconds one such request may take. A failed one is tried again after 30 s, then later and later.",
+    )
+
+
 class ProbesSpec(Model):
     """How long the server may take."""
 
@@ -124,6 +180,9 @@ class ServingSpec(Model):
     )
     resources: ContainerResources = Field(
         default_factory=ContainerResources, description="Requests and limits of the server's container."
+    )
+    warm_up: WarmUpSpec = Field(
+        default_factory=WarmUpSpec, description="The request that a new server must answer before Ready is True."
     )
     probes: ProbesSpec = Field(default_factory=ProbesSpec, description="Time budgets of start and health.")
     termination_grace_period_seconds: Annotated[int, Field(ge=60, le=3600)] = Field(

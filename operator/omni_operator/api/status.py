@@ -98,6 +98,13 @@ class PlanStatus(Model):
     )
 
 
+class AnsweredServer(Model):
+    """A server that answered its warm-up request."""
+
+    pod: Short = Field(description="Pod.")
+    since: Short = Field(description="When it had become ready.")
+
+
 class NodeMemory(Model):
     """A node that may hold a shared-memory folder of a revision, until it has been removed."""
 
@@ -130,6 +137,11 @@ class OmniDeploymentStatus(Model):
         default=None, description="Label selector of the serving pods, for scaling."
     )
     plan: PlanStatus | None = Field(default=None, description="The plan of the active revision.")
+    answered: Annotated[list[AnsweredServer], Field(max_length=64)] = Field(
+        default_factory=list,
+        description="Servers that answered their warm-up request since they became ready (serving.warmUp).",
+        json_schema_extra=schema(list_type="map", list_keys=["pod"]),
+    )
     node_memory: Annotated[list[NodeMemory], Field(max_length=128)] = Field(
         default_factory=list,
         description="Nodes whose shared-memory folder has still to be removed when a revision ends.",

@@ -15,6 +15,7 @@ from omni_operator.planning.model import Plan
 
 # Fields that change what runs without a new revision: they are read from the live spec.
 LIVE_FIELDS = ("replicas", "suspend", "rollout")
+LIVE_SERVING_FIELDS = ("service", "warmUp")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +40,8 @@ def spec_json(spec: OmniDeploymentSpec) -> dict[str, Any]:
     raw: dict[str, Any] = spec.model_dump(by_alias=True, mode="json", exclude_none=True)
     for field in LIVE_FIELDS:
         raw.pop(field)
-    raw["serving"].pop("service")
+    for field in LIVE_SERVING_FIELDS:
+        raw["serving"].pop(field)
     return raw
 
 
@@ -49,7 +51,8 @@ def spec_digest(spec: OmniDeploymentSpec) -> str:
     raw: dict[str, Any] = spec.model_dump(by_alias=True, mode="json", exclude_none=True, exclude_defaults=True)
     for field in LIVE_FIELDS:
         raw.pop(field, None)
-    raw.get("serving", {}).pop("service", None)
+    for field in LIVE_SERVING_FIELDS:
+        raw.get("serving", {}).pop(field, None)
     return _digest({key: value for key, value in raw.items() if value})[:16]
 
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from omni_operator.api.spec import OmniDeploymentSpec
 from omni_operator.children import names, revision
 from omni_operator.children.names import Owner
-from omni_operator.children.revision import LIVE_FIELDS, Revision, spec_json
+from omni_operator.children.revision import LIVE_FIELDS, LIVE_SERVING_FIELDS, Revision, spec_json
 from omni_operator.cli.access import Access, AccessError
 
 
@@ -34,9 +34,10 @@ class Running:
             return None
         live, kept = self.omni["spec"], spec_json(self.revision.spec)
         kept |= {field: live[field] for field in LIVE_FIELDS if field in live}
-        service = (live.get("serving") or {}).get("service")
+        served = live.get("serving") or {}
+        kept["serving"] |= {field: served[field] for field in LIVE_SERVING_FIELDS if field in served}
         try:
-            return OmniDeploymentSpec.model_validate({**kept, "serving": {**kept["serving"], "service": service or {}}})
+            return OmniDeploymentSpec.model_validate(kept)
         except ValidationError:
             return self.revision.spec
 

@@ -6,10 +6,12 @@ import sys
 import time
 from typing import Any
 
+from rich.console import RenderableType
 from rich.live import Live
 
 from omni_operator.cli import view
 from omni_operator.cli.access import Access
+from omni_operator.cli.standing import pods_now
 
 _POLL_SECONDS = 1.0
 
@@ -17,7 +19,7 @@ _POLL_SECONDS = 1.0
 def show(access: Access, name: str) -> int:
     """Prints the picture once; 0 when Ready, else 1."""
     omni = access.omni(name)
-    view.console().print(view.deployment(omni))
+    view.console().print(_picture(access, omni))
     return 0 if _ready(omni) else 1
 
 
@@ -29,7 +31,7 @@ def watch(access: Access, name: str, *, until_ready: bool, seconds: float) -> in
         with Live(console=console, auto_refresh=False, transient=True) as live:
             while True:
                 omni = access.omni(name)
-                live.update(view.deployment(omni), refresh=True)
+                live.update(_picture(access, omni), refresh=True)
                 if (until_ready and _ready(omni)) or time.monotonic() > end:
                     break
                 time.sleep(_POLL_SECONDS)
@@ -44,6 +46,11 @@ def watch(access: Access, name: str, *, until_ready: bool, seconds: float) -> in
         if (until_ready and _ready(omni)) or time.monotonic() > end:
             return show(access, name)
         time.sleep(_POLL_SECONDS)
+
+
+def _picture(access: Access, omni: dict[str, Any]) -> RenderableType:
+    meta = omni["metadata"]
+    return view.deployment(omni, pods_now(access, meta["namespace"], meta["name"]))
 
 
 def _ready(omni: dict[str, Any]) -> bool:

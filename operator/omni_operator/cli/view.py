@@ -15,9 +15,11 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from omni_operator.cli.advice import next_step
 from omni_operator.cli.difference import Change, Difference
 from omni_operator.cli.node_report import NodeReport
 from omni_operator.cli.picture import Line
+from omni_operator.cli.standing import PodNow, tree
 from omni_operator.cli.terminal import COLOUR
 
 _MARK = {"True": ("✔", "green"), "False": ("✘", "red"), "Unknown": ("?", "yellow")}
@@ -35,17 +37,16 @@ def console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, width=int(asked) if asked.isdecimal() and int(asked) else _PIPE_COLUMNS)
 
 
-def deployment(omni: dict[str, Any]) -> RenderableType:
-    """Everything about one OmniDeployment."""
+def deployment(omni: dict[str, Any], now: Sequence[PodNow] | None = None) -> RenderableType:
+    """Everything about one OmniDeployment; `now` are its pods, where they could be listed."""
     status = omni.get("status") or {}
     plan = status.get("plan")
     parts: list[RenderableType] = [_head(omni)]
     if plan:
-        parts += [pods(plan), edges(plan)]
+        parts += [pods(plan) if now is None else tree(status, now), edges(plan)]
         parts += [Text(f"note: {note}", style="dim") for note in plan.get("notes") or ()]
     parts.append(conditions(status))
-    if hint := next_step(omni):
-        parts.append(Text(f"next: {hint}", style="bold"))
+    parts.append(Text(f"next: {next_step(omni, now or ())}", style="bold"))
     return Panel(Group(*parts), title=f"{omni['metadata']['namespace']}/{omni['metadata']['name']}", title_align="left")
 
 
@@ -163,28 +164,3 @@ def conditions(status: dict[str, Any]) -> RenderableType:
             Text(mark, style=colour), condition["type"], Text(condition["reason"], style=colour), condition["message"]
         )
     return table
-
-
-def next_step(omni: dict[str, Any]) -> str | None:
-    """What a person should do now."""
-    status = omni.get("status") or {}
-    name, namespace = omni["metadata"]["name"], omni["metadata"]["namespace"]
-    by_type = {c["type"]: c for c in status.get("conditions") or ()}
-    ready = by_type.get("Ready")
-    if ready is None and by_type:
-        return str(next(reversed(by_type.values()))["message"])
-    if ready is None:
-        return "the operator has not looked at it; check that it runs: kubectl get pods -n omni-system"
-    if ready["status"] == "True":
-        return f"omni chat {name} -n {namespace} 'Hello'   (inside the cluster: {status.get('endpoint')})"
-    pods_of = f"kubectl logs -n {namespace} -l omni.vllm.ai/name={name},omni.vllm.ai/component="
-    hints = {
-        "RayStarting": f"wait, or look at {pods_of}worker",
-        "ServerStarting": f"wait, or look at {pods_of}serving --tail 20",
-        "ServerFailing": f"{pods_of}serving --previous --tail 50",
-        "Suspended": f'kubectl patch omni {name} -n {namespace} --type merge -p \'{{"spec":{{"suspend":false}}}}\'',
-    }
-    for kind in ("Ready", "ServingReady", "RayClusterReady"):
-        if (reason := by_type.get(kind, {}).get("reason")) in hints:
-            return hints[reason]
-    return str(ready["message"])

@@ -16,6 +16,7 @@ class Act:
         refused: What the API server refused, in its words.
         blockers: What the removal of a revision waits for.
         in_the_way: Revisions that hold something where a new one could run, so that it must wait.
+        held_back: Why a server that must start anew is left for now.
         stories: What was done and is worth telling.
         remembered: Whether status names every node whose memory is used; nothing may be deleted before.
         namespace_ends: Whether the namespace is being deleted, so that nothing can be made in it.
@@ -26,6 +27,7 @@ class Act:
     refused: list[str] = field(default_factory=list)
     blockers: list[str] = field(default_factory=list)
     in_the_way: set[str] = field(default_factory=set)
+    held_back: str = ""
     stories: list[Story] = field(default_factory=list)
     remembered: bool = False
     namespace_ends: bool = False

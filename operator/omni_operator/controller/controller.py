@@ -68,6 +68,7 @@ class Controller:
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await self.reconciler.close()
         await self._probes.stop()
         await self.kube.__aexit__()
 

@@ -13,7 +13,7 @@ from omni_operator.api.serving_spec import RolloutStrategy
 from omni_operator.api.spec import OmniDeploymentSpec
 from omni_operator.children.describe import summary
 from omni_operator.children.names import COMPONENT, Component
-from omni_operator.children.revision import LIVE_FIELDS, new_revision, spec_digest, spec_json
+from omni_operator.children.revision import LIVE_FIELDS, LIVE_SERVING_FIELDS, new_revision, spec_digest, spec_json
 from omni_operator.controller.observed import Known, Observed, Verdict
 from omni_operator.planning.model import PodSecurity, Refused
 from omni_operator.planning.plan import make_plan
@@ -131,15 +131,16 @@ def _readable(observed: Observed, current: Known | None) -> OmniDeploymentSpec |
     parts: list[dict[str, Any]] = [{"replicas": int(last)}] if last.isdecimal() else []
     parts += [{field: raw[field]} for field in LIVE_FIELDS if field in raw]
     serving = raw.get("serving")
-    if isinstance(serving, dict) and "service" in serving:
-        parts.append({"serving": {**kept["serving"], "service": serving["service"]}})
+    if isinstance(serving, dict):
+        parts += [{"serving": {field: serving[field]}} for field in LIVE_SERVING_FIELDS if field in serving]
     spec = current.revision.spec
     for part in parts:
+        whole = {**kept, **part, "serving": {**kept["serving"], **part.get("serving", {})}}
         try:
-            spec = OmniDeploymentSpec.model_validate({**kept, **part})
+            spec = OmniDeploymentSpec.model_validate(whole)
         except ValidationError:
             continue
-        kept |= part
+        kept = whole
     return spec
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from omni_operator.children.names import COMPONENT, REVISION, Component
 from omni_operator.controller.evidence import NOTHING_SEEN, EdgeState, EdgeVerdict, told
 from omni_operator.controller.evidence import judge as judge_edges
 from omni_operator.controller.objects import Child, Pod
-from omni_operator.controller.observed import Known, Observed, Outcome, Verdict
+from omni_operator.controller.observed import Known, Observed, Outcome, Verdict, who
 from omni_operator.engine.records import release_of
 from omni_operator.planning.model import Plan
 
@@ -21,6 +22,7 @@ _LAUNCHER_CODES = {
     "RayVersionMismatch": Reason.RAY_VERSION_MISMATCH,
     "RayUnreachable": Reason.RAY_UNREACHABLE,
     "RayResourcesMissing": Reason.RAY_RESOURCES_MISSING,
+    "StageLost": Reason.STAGE_LOST,
 }
 
 
@@ -71,12 +73,20 @@ def judge(observed: Observed, outcome: Outcome) -> Health:
     stores = [p for p in pods if p.labels.get(COMPONENT) == Component.STORE]
     down = _store_down(observed, active, stores)
     # While servers start the store starts too, and is a cause only when it fails.
-    store = down if len(available) >= outcome.replicas or _failing(stores) else None
-    serve = [replica for replica in available if down is None and (not clusters or clusters[replica].up)]
+    store = down if len(available) >= outcome.replicas or _failing(stores, active) else None
+    answered = {p.replica for p in servers if p.ready and outcome.answers.of((p.name, p.ready_since)).passed}
+    serve = [
+        replica
+        for replica in available
+        if down is None and str(replica) in answered and (not clusters or clusters[replica].up)
+    ]
+    held, lost = outcome.held_back, _on_lost_node(observed, active, servers)
     return Health(
         ray=ray,
         serving=_refused_pods(observed, active)
-        or _serving(len(available), outcome.replicas, servers, store=store, ray_up=ray.truth is Truth.TRUE),
+        or (Verdict(ConditionType.SERVING_READY, Truth.FALSE, Reason.RESTART_BACK_OFF, held) if held else None)
+        or (Verdict(ConditionType.SERVING_READY, Truth.FALSE, Reason.NODE_LOST, lost) if lost else None)
+        or _serving(len(available), outcome, pods, store=store, ray_up=ray.truth is Truth.TRUE),
         transport=_transport(active.revision.plan, pods, outcome, edges),
         ready_replicas=len(serve),
         edges=edges,
@@ -122,11 +132,16 @@ def _ray(observed: Observed, active: Known, states: Sequence[_ClusterState], pod
     ray_pods = [p for p in pods if p.labels.get(COMPONENT) in {Component.HEAD, Component.WORKER}]
     if all(state.up for state in states):
         return Verdict(kind, Truth.TRUE, Reason.RAY_READY, "; ".join(state.text for state in states))
-    if (found := _failing(ray_pods)) is not None:
+    if (lost := _on_lost_node(observed, active, ray_pods)) is not None:
+        return Verdict(kind, Truth.FALSE, Reason.NODE_LOST, lost)
+    if (found := _failing(ray_pods, active)) is not None:
         return Verdict(kind, Truth.FALSE, found[0], found[1])
     if (refused := next((state.text for state in states if state.failed), None)) is not None:
         return Verdict(kind, Truth.FALSE, Reason.RAY_PODS_FAILING, refused)
-    return Verdict(kind, Truth.FALSE, Reason.RAY_STARTING, next(state.text for state in states if not state.up))
+    text = next(state.text for state in states if not state.up)
+    if (again := next((p for p in ray_pods if p.last_words and not p.ready and not p.deleting), None)) is not None:
+        text = f"{text}; {who(again, active)} starts again after: {again.last_words}"
+    return Verdict(kind, Truth.FALSE, Reason.RAY_STARTING, text)
 
 
 def _gcs_port(cluster: Child) -> str:
@@ -152,15 +167,22 @@ def _cluster_state(cluster: Child, *, least: int) -> _ClusterState:
     return _ClusterState(up=head and ready >= wanted >= least, failed=False, text=text)
 
 
-def _failing(pods: Sequence[Pod]) -> tuple[Reason, str] | None:
+def _on_lost_node(observed: Observed, active: Known, pods: Sequence[Pod]) -> str | None:
+    for pod in pods:
+        if pod.node in observed.lost_nodes and not pod.ready:
+            return f"{who(pod, active)} is on node {pod.node}, which is not Ready; it is replaced when the node comes back or is given up"
+    return None
+
+
+def _failing(pods: Sequence[Pod], active: Known) -> tuple[Reason, str] | None:
     for pod in pods:
         if pod.deleting:
             continue
         if pod.unschedulable:
-            return Reason.UNSCHEDULABLE, f"pod {pod.name}: {pod.unschedulable}"
+            return Reason.UNSCHEDULABLE, f"{who(pod, active)}: {pod.unschedulable}"
         if pod.trouble:
             words = f" ({pod.last_words})" if pod.last_words else ""
-            return Reason.RAY_PODS_FAILING, f"pod {pod.name}: {pod.trouble}{words}"
+            return Reason.RAY_PODS_FAILING, f"{who(pod, active)}: {pod.trouble}{words}"
     return None
 
 
@@ -194,32 +216,61 @@ def _store_down(observed: Observed, active: Known, pods: Sequence[Pod]) -> Verdi
     if active.revision.plan.store is None or any(p.ready and not p.deleting for p in pods):
         return None
     name = names.store(observed.owner, active.revision.name)
-    found = _failing(pods)
+    found = _failing(pods, active)
     why = found[1] if found else "no pod of it is ready"
     text = f"the Mooncake master (Deployment {name}) is not up, so stages cannot find each other's results: {why}"
     return Verdict(ConditionType.SERVING_READY, Truth.FALSE, Reason.STORE_NOT_READY, text)
 
 
-def _serving(ready: int, wanted: int, pods: Sequence[Pod], *, store: Verdict | None, ray_up: bool) -> Verdict:
-    kind = ConditionType.SERVING_READY
+def _serving(ready: int, outcome: Outcome, pods: Sequence[Pod], *, store: Verdict | None, ray_up: bool) -> Verdict:
+    kind, wanted = ConditionType.SERVING_READY, outcome.replicas
+    servers = [p for p in pods if p.labels.get(COMPONENT) == Component.SERVING]
     if ready >= wanted:
-        text = f"{ready} of {wanted} servers answer /health"
-        return store or Verdict(kind, Truth.TRUE, Reason.SERVER_READY, text)
-    for pod in pods:
+        return store or _answering(ready, outcome, [p for p in servers if p.ready and not p.deleting])
+    assert outcome.active is not None
+    for pod in servers:
         if pod.deleting or pod.ready:
             continue
         code, _, words = pod.last_words.partition(": ")
         if code in _LAUNCHER_CODES:
-            return Verdict(kind, Truth.FALSE, _LAUNCHER_CODES[code], words)
+            return Verdict(kind, Truth.FALSE, _LAUNCHER_CODES[code], _with_names(words, pods))
         if pod.unschedulable and ray_up:  # before that, OneNode's server waits for its worker to be placed
             return Verdict(kind, Truth.FALSE, Reason.UNSCHEDULABLE, f"pod {pod.name}: {pod.unschedulable}")
         if pod.trouble or pod.last_words:
-            text = ": ".join(part for part in (f"pod {pod.name}", pod.trouble, pod.last_words) if part)
+            text = ": ".join(part for part in (who(pod, outcome.active), pod.trouble, pod.last_words) if part)
             return Verdict(kind, Truth.FALSE, Reason.SERVER_FAILING, text)
     if store is not None:
         return store
     text = f"{ready} of {wanted} servers answer /health; the others wait for Ray or initialise the engine (kubectl logs shows which)"
     return Verdict(kind, Truth.FALSE, Reason.SERVER_STARTING, text)
+
+
+def _with_names(words: str, pods: Sequence[Pod]) -> str:
+    """The launcher knows pods by their addresses only."""
+    for pod in pods:
+        if pod.address:
+            words = re.sub(
+                rf"(?<![\d.]){re.escape(pod.address)}(?![\d.])", f"{pod.address} (pod {pod.name})", words, count=1
+            )
+    return words
+
+
+def _answering(ready: int, outcome: Outcome, pods: Sequence[Pod]) -> Verdict:
+    """Whether servers that answer /health have answered a request."""
+    kind, text = ConditionType.SERVING_READY, f"{ready} of {outcome.replicas} servers answer /health"
+    if outcome.answers.unasked:
+        return Verdict(
+            kind, Truth.TRUE, Reason.SERVER_READY, f"{text}; no request was tried: {outcome.answers.unasked}"
+        )
+    found = {pod.name: outcome.answers.of((pod.name, pod.ready_since)) for pod in pods}
+    for name, answer in found.items():
+        if answer.wrong:
+            text = f"pod {name} answers /health, but not its warm-up request (serving.warmUp), and is asked again: {answer.wrong}"
+            return Verdict(kind, Truth.FALSE, Reason.WARM_UP_FAILED, text)
+    if waits := [name for name, answer in found.items() if not answer.passed]:
+        text = f"{text}; pod {waits[0]} is asked its warm-up request (serving.warmUp)"
+        return Verdict(kind, Truth.FALSE, Reason.WARMING_UP, text)
+    return Verdict(kind, Truth.TRUE, Reason.SERVER_READY, f"{text} and have answered a request")
 
 
 def _transport(plan: Plan, pods: Sequence[Pod], outcome: Outcome, verdicts: Sequence[EdgeVerdict]) -> Verdict:

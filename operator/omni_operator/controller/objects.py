@@ -81,6 +81,8 @@ class Pod:
     trouble: str = ""
     last_words: str = ""
     address: str = ""
+    restarts: int = 0
+    group: str = ""  # KubeRay's worker group
 
     @property
     def holds(self) -> bool:
@@ -200,6 +202,8 @@ def pod(raw: dict[str, Any]) -> Pod:
         unschedulable=stuck,
         trouble=trouble,
         last_words=last_words,
+        restarts=sum(c.get("restartCount", 0) for c in status.get("containerStatuses") or ()),
+        group=labels.get("ray.io/group", ""),
     )
 
 

@@ -17,6 +17,7 @@ from omni_operator.children.names import (
     node_folder,
 )
 from omni_operator.children.revision import Revision
+from omni_operator.controller.answers import NOT_ASKED, Answers
 from omni_operator.controller.evidence import NOTHING_SEEN, Evidence
 from omni_operator.controller.objects import Child, Omni, Pod
 
@@ -121,7 +122,7 @@ class Observed:
             youngest = max((*ray, *stores), key=lambda p: p.started, default=None)
             left = sum(p.phase == "Running" and not _leaves(p, server) for p in ray)
             if youngest is not None and youngest.started > server.ready_since:
-                found.append((server, f"pod {youngest.name} (re)started after it had joined"))
+                found.append((server, f"{who(youngest, active)} (re)started after it had joined"))
             elif left < active.ray_pods:
                 found.append((server, f"{left} of the {active.ray_pods} pods of its Ray cluster are left"))
         return tuple(found)
@@ -138,6 +139,14 @@ class Observed:
             for p in self.live_pods()
             if p.replica and p.labels.get(REVISION) and node_folder(self.owner, p.revision, int(p.replica)) == folder
         )
+
+
+def who(pod: Pod, active: Known) -> str:
+    """A pod, with the stages that it runs where they are known, and how often it has ended."""
+    group = next((g for g in active.revision.plan.groups if g.name == pod.group), None)
+    stages = f" ({', '.join(group.stages)})" if group is not None and group.stages else ""
+    often = f", which has ended {pod.restarts} times," if pod.restarts > 1 else ""
+    return f"pod {pod.name}{stages}{often}"
 
 
 def _leaves(pod: Pod, server: Pod) -> bool:
@@ -173,6 +182,8 @@ class Outcome:
         refused: Errors of the API server about children.
         blockers: What the removal of a revision waits for.
         evidence: What the engine itself says of its edges.
+        answers: What servers answered to their first request.
+        held_back: Why a server that must start anew is left for now; empty when none is.
     """
 
     accepted: Verdict
@@ -185,3 +196,5 @@ class Outcome:
     refused: tuple[str, ...] = ()
     blockers: tuple[str, ...] = ()
     evidence: Evidence = NOTHING_SEEN
+    answers: Answers = NOT_ASKED
+    held_back: str = ""

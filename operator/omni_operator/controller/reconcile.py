@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -27,14 +28,17 @@ from omni_operator.controller.child_writer import ChildWriter
 from omni_operator.controller.decide import Decision, decide, keep_for
 from omni_operator.controller.events import Story, from_conditions
 from omni_operator.controller.node_memory import NodeMemory
+from omni_operator.controller.objects import Pod
 from omni_operator.controller.observe import observe
 from omni_operator.controller.observed import Known, Observed, Outcome, Verdict
 from omni_operator.controller.omni_writer import OmniWriter
 from omni_operator.controller.rehearsal import PAUSE as REHEARSAL_PAUSE
 from omni_operator.controller.rehearsal import Rehearsal
 from omni_operator.controller.removal import Removal, revisions
+from omni_operator.controller.restarts import Restarts
 from omni_operator.controller.settings import Settings
 from omni_operator.controller.status import make_status
+from omni_operator.controller.warmups import WarmUps
 from omni_operator.controller.witness import Witness
 from omni_operator.kube.client import ApiError, Kube
 
@@ -58,7 +62,9 @@ class Reconciler:
     _memory: NodeMemory = field(init=False)
     _removal: Removal = field(init=False)
     _rehearsal: Rehearsal = field(init=False)
+    _restarts: Restarts = field(default_factory=Restarts)
     _witness: Witness = field(init=False)
+    _warm_ups: WarmUps = field(init=False)
     _written: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -68,7 +74,12 @@ class Reconciler:
         self._memory = NodeMemory(kube=self.kube, now=self.now)
         self._rehearsal = Rehearsal(kube=self.kube)
         self._witness = Witness(kube=self.kube)
+        self._warm_ups = WarmUps(wake=self.cache.look)
         self._removal = Removal(omni=self._omni, children=self._children, memory=self._memory, now=self.now)
+
+    async def close(self) -> None:
+        """Ends what runs beside looks."""
+        await self._warm_ups.close()
 
     async def look(self, key: str) -> float | None:
         """One look at one OmniDeployment.
@@ -84,6 +95,8 @@ class Reconciler:
             self._written.pop(key, None)
             self._rehearsal.forget(key)
             self._witness.forget(key)
+            self._warm_ups.forget(key)
+            self._restarts.forget(key)
             return None
         observed = observe(self.cache, omni)
         if omni.deleting:
@@ -105,11 +118,7 @@ class Reconciler:
         act = Act()
         decision = await self._rehearsed(observed, decision, act)
         outcome = await self._make_real(observed, decision, act)
-        if outcome.active is not None and outcome.replicas and not outcome.retiring:
-            evidence, pause = await self._witness.ask(observed, outcome.active, outcome.replicas)
-            outcome = replace(outcome, evidence=evidence)
-            if pause is not None:
-                act.look_again(pause)
+        outcome = await self._heard(observed, decision, outcome, act)
         again = await self._report(observed, outcome, act)
         if act.refused:
             raise ApiError(422, "ChildRefused", "; ".join(act.refused))
@@ -118,6 +127,23 @@ class Reconciler:
         if again is not None:
             act.look_again(again)
         return act.again
+
+    async def _heard(self, observed: Observed, decision: Decision, outcome: Outcome, act: Act) -> Outcome:
+        """The outcome with what the engine itself says."""
+        active = outcome.active
+        if active is None or not outcome.replicas:
+            return outcome
+        spec = decision.spec or active.revision.spec
+        answers, until = self._warm_ups.ask(observed, active, spec)
+        outcome = replace(outcome, answers=answers)
+        pause = None
+        if not outcome.retiring:
+            evidence, pause = await self._witness.ask(observed, active, outcome.replicas)
+            outcome = replace(outcome, evidence=evidence)
+        for seconds in (pause, until):
+            if seconds is not None:
+                act.look_again(seconds)
+        return outcome
 
     async def _rehearsed(self, observed: Observed, decision: Decision, act: Act) -> Decision:
         """The decision, unless a new revision would take the place of one that runs and could not be made."""
@@ -157,6 +183,7 @@ class Reconciler:
             foreign=tuple(sorted(act.foreign)),
             refused=tuple(sorted(act.refused)),
             blockers=tuple(act.blockers),
+            held_back=act.held_back,
         )
 
     async def _apply_children(self, observed: Observed, decision: Decision, wanted: Known, act: Act) -> None:
@@ -205,9 +232,22 @@ class Reconciler:
                     act.stories.append(Story(False, "Repaired", text))
         for pod, why in observed.bereft_servers(wanted):
             if pod.replica not in ended:  # whose Deployment takes it along
-                await self._children.end_pod(pod)
-                act.stories.append(Story(True, "ServerRestarted", f"pod {pod.name}: ended, since {why}"))
+                await self._end_bereft(observed.omni.key, pod, why, act)
         return ended
+
+    async def _end_bereft(self, key: str, server: Pod, why: str, act: Act) -> None:
+        count, left = self._restarts.count(key, server.replica), self._restarts.wait(key, server.replica)
+        if left:
+            act.look_again(left)
+            pause = math.ceil(self._restarts.pause(key, server.replica))
+            act.held_back = (
+                f"pod {server.name} must start anew, since {why}; {count} servers in a row were ended for such a reason, so this one is "
+                f"ended {pause} s after the last"
+            )
+            return
+        self._restarts.note(key, server.replica)
+        await self._children.end_pod(server)
+        act.stories.append(Story(True, "ServerRestarted", f"pod {server.name}: ended, since {why}"))
 
     async def _report(self, observed: Observed, outcome: Outcome, act: Act) -> float | None:
         status, again = make_status(observed, outcome, now=self.now())

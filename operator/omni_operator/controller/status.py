@@ -8,7 +8,7 @@ from typing import Any
 
 from omni_operator.api.conditions import ConditionType, Reason, Truth
 from omni_operator.api.spec import RdmaPolicy
-from omni_operator.api.status import Condition, NodeMemory, OmniDeploymentStatus, PlanStatus
+from omni_operator.api.status import AnsweredServer, Condition, NodeMemory, OmniDeploymentStatus, PlanStatus
 from omni_operator.children import names, services
 from omni_operator.children.describe import describe
 from omni_operator.children.names import COMPONENT, REVISION, Component
@@ -17,6 +17,7 @@ from omni_operator.controller.health import Health, judge
 from omni_operator.controller.objects import Omni
 from omni_operator.controller.observed import Known, Observed, Outcome, Verdict
 
+_STARTING = frozenset({Reason.SERVER_STARTING, Reason.RAY_STARTING, Reason.WARMING_UP})
 _MAX_NODES = 64  # the schema's bound of PodPlan.nodes; more are possible with many replicas
 
 
@@ -39,6 +40,11 @@ def make_status(observed: Observed, outcome: Outcome, *, now: datetime) -> tuple
         replicas_summary=f"{health.ready_replicas}/{outcome.replicas}",
         selector=f"{names.NAME}={observed.owner.name},{COMPONENT}={Component.SERVING.value}",
         plan=_plan(observed, active, health.edges) if active else None,
+        answered=[
+            AnsweredServer(pod=pod, since=since)
+            for (pod, since), answer in sorted(outcome.answers.servers.items())
+            if answer.passed
+        ],
         node_memory=[NodeMemory(node=node, revision=folder) for node, folder in sorted(outcome.folders)],
     )
     return model.model_dump(by_alias=True, mode="json", exclude_none=True), again
@@ -76,8 +82,8 @@ def _ready(outcome: Outcome, health: Health) -> Verdict:
         )
     causes = [part for part in parts if part.truth is not Truth.TRUE]
     # A server that waits for Ray is no cause; Ray that waits for a server's pod neither.
-    cause = next((c for c in causes if c.reason not in {Reason.SERVER_STARTING, Reason.RAY_STARTING}), causes[0])
-    starting = cause.reason in {Reason.SERVER_STARTING, Reason.RAY_STARTING}
+    cause = next((c for c in causes if c.reason not in _STARTING), causes[0])
+    starting = cause.reason in _STARTING
     if health.ready_replicas and not (starting and health.ready_replicas >= outcome.replicas):
         text = f"{health.ready_replicas} of {outcome.replicas} replicas serve; {cause.message}"
         return Verdict(kind, Truth.FALSE, Reason.DEGRADED, text)

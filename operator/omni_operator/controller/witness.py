@@ -15,7 +15,7 @@ import aiohttp
 
 from omni_operator.api.spec import Protocol
 from omni_operator.children.names import COMPONENT, SERVER_CONTAINER, WORKER_CONTAINER, Component
-from omni_operator.controller import evidence
+from omni_operator.controller import evidence, servers
 from omni_operator.controller.evidence import NOTHING_SEEN, Evidence, Fallback
 from omni_operator.controller.objects import Pod
 from omni_operator.controller.observed import Known, Observed
@@ -73,15 +73,15 @@ class Witness:
         seen = self._seen.get(observed.omni.key)
         if seen is None or seen.pods != pods:
             seen = self._seen[observed.omni.key] = _Seen(pods)
-        servers = [p for p in ends if p.labels.get(COMPONENT) == Component.SERVING and p.ready]
-        if len(servers) < replicas:
+        heads = [p for p in ends if p.labels.get(COMPONENT) == Component.SERVING and p.ready]
+        if len(heads) < replicas:
             return seen.found, None  # a server that becomes ready is an event
         rest = self._rest(plan.edges, seen.found, counts=counts)
         if (left := seen.at + rest - self.clock()) > 0:
             return seen.found, left
         unread = await self._read_logs(ends, seen) if rdma else ()
-        silent = await self._count(servers, active, seen) if counts else ""
-        counted = [seen.moved.get(server.name, frozenset[evidence.Edge]()) for server in servers]
+        silent = await self._count(heads, active, seen) if counts else ""
+        counted = [seen.moved.get(server.name, frozenset[evidence.Edge]()) for server in heads]
         seen.found = Evidence(
             moved=frozenset.intersection(*counted),
             fallbacks=tuple(fell for _, fell in sorted(seen.read.items()) if fell is not None),
@@ -98,13 +98,13 @@ class Witness:
         waits = counts and any(edge.connector is not None and not found.saw(edge) for edge in edges)
         return PAUSE if waits else _REST
 
-    async def _count(self, servers: list[Pod], active: Known, seen: _Seen) -> str:
+    async def _count(self, heads: list[Pod], active: Known, seen: _Seen) -> str:
         """Adds what servers counted; returns why one could not be asked."""
         port = active.revision.spec.serving.port
         try:
             async with aiohttp.ClientSession(timeout=_PATIENCE) as session:
-                pages = await asyncio.gather(*(_page(session, pod.address, port) for pod in servers))
-            for pod, page in zip(servers, pages, strict=True):
+                pages = await asyncio.gather(*(_page(session, pod.address, port) for pod in heads))
+            for pod, page in zip(heads, pages, strict=True):
                 seen.moved[pod.name] = seen.moved.get(pod.name, frozenset()) | await asyncio.to_thread(
                     evidence.moved, page
                 )
@@ -130,13 +130,6 @@ class Witness:
 
 
 async def _page(session: aiohttp.ClientSession, address: str, port: int) -> str:
-    host = f"[{address}]" if ":" in address else address
-    async with session.get(f"http://{host}:{port}/metrics", allow_redirects=False) as answer:
+    async with session.get(servers.url(address, port, "/metrics"), allow_redirects=False) as answer:
         answer.raise_for_status()
-        text = bytearray()
-        async for chunk in answer.content.iter_chunked(1 << 16):
-            text += chunk
-            if len(text) > _METRICS_BYTES:
-                msg = f"more than {_METRICS_BYTES} bytes"
-                raise ValueError(msg)
-        return text.decode(errors="replace")
+        return await servers.text(answer, limit=_METRICS_BYTES)

@@ -27,6 +27,12 @@ class UnknownPipelineError(ValueError):
     """The model does not tell its pipeline, or the named pipeline is not in the catalog."""
 
 
+class WarmUp(StrEnum):
+    """The kind of request that needs no more than text and passes every stage."""
+
+    CHAT = "chat"
+
+
 class StageKind(StrEnum):
     """What a stage does, which decides its worker and its scheduler in the engine."""
 
@@ -161,11 +167,20 @@ class Pipeline(_Data):
 
 
 class Entry(_Data):
-    """A file of the catalog; `releases` maps a line to its Pipeline, or to the line that has the same."""
+    """A file of the catalog.
+
+    Attributes:
+        name: Name in the catalog.
+        about: What it is, for people.
+        models: Hugging Face names that it is chosen for.
+        warm_up: The request that warms it up; none where that is not known.
+        releases: A Pipeline by release line; in the file also the line that has the same.
+    """
 
     name: str
     about: str
     models: tuple[str, ...] = ()
+    warm_up: WarmUp | None = None
     releases: dict[str, Pipeline]
 
     @model_validator(mode="before")

@@ -1,8 +1,11 @@
-"""Joins this pod to a Ray cluster as a node without resources, then becomes the vLLM-Omni server.
+"""Joins this pod to a Ray cluster as a node without resources, then runs the vLLM-Omni server as long as its stages live.
 
 vllm-omni waits for its placement group without a time-out and says nothing, and ray.init from a pod that is no Ray node
 fails after a minute (vllm-omni 0.16, Ray 2.53). So everything the server needs from Ray is checked here first, each wait is
 bounded and explained, and the reason for giving up is left where the operator reads it: the container's termination message.
+
+The server does not notice a stage that ends (its /health says 200, and requests hang), nor one that dies while it starts, for which
+it would wait until its budget is used up. Ray knows: so its dead actors are asked for beside the server, which ends with the first.
 
 Only the standard library: it runs in the engine's image, whose packages are not ours.
 """
@@ -10,22 +13,29 @@ Only the standard library: it runs in the engine's image, whose packages are not
 from __future__ import annotations
 
 import argparse
+import contextlib
 import http.client
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NoReturn
+from types import FrameType
+from typing import Any
 
 TERMINATION_LOG = os.environ.get("OMNI_TERMINATION_LOG", "/dev/termination-log")
 POLL_SECONDS = 2.0
+WATCH_SECONDS = 5.0
+GRACE_SECONDS = 45.0  # vllm-omni's own shutdown takes up to 40; with an actor gone it may take for ever
 SAY_SECONDS = 10.0
 MESSAGE_BYTES = 4000  # the kubelet keeps 4096
 # A proxy in the environment is for the engine's downloads; Ray's dashboard and its token are the cluster's own affair.
@@ -203,7 +213,7 @@ def join(address: str, object_store_bytes: int, deadline: Deadline) -> None:
 
 def parse(argv: list[str]) -> argparse.Namespace:
     """The command line; everything after -- is the engine's."""
-    parser = argparse.ArgumentParser(description="Joins Ray, then becomes the vLLM-Omni server.")
+    parser = argparse.ArgumentParser(description="Joins Ray, then runs the vLLM-Omni server.")
     parser.add_argument("--ray-address", required=True, help="host:port of the Ray head's GCS")
     parser.add_argument("--dashboard", required=True, help="http://host:port of the Ray dashboard")
     parser.add_argument(
@@ -222,9 +232,10 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 
 def main(argv: list[str]) -> int:
-    """Waits, joins, and becomes the engine; returns only when it gives up."""
+    """Waits, joins, and runs the engine; returns its exit code, or 1 when it gives up."""
     args = parse(argv)
     deadline = Deadline(args.wait_seconds)
+    on_signals(leave)
     try:
         if args.expected_ray:
             check_image(args.expected_ray)
@@ -233,7 +244,7 @@ def main(argv: list[str]) -> int:
         wait_for_accelerators(args.dashboard, args.accelerators, deadline)
         join(args.ray_address, args.object_store_bytes, deadline)
         say(f"joined {args.ray_address} ({session}); starting: {' '.join(args.engine)}")
-        become(args.engine)
+        return run(args.engine, args.dashboard, own_address(args.ray_address))
     except GiveUpError as exc:
         say(f"{exc.code}: {exc}")
         text = f"{exc.code}: {exc}".encode()[
@@ -243,15 +254,100 @@ def main(argv: list[str]) -> int:
         return 1
 
 
-def become(command: list[str]) -> NoReturn:
-    """Replaces this process, so that the engine gets the signals and its exit code is the container's."""
+def own_address(address: str) -> str:
+    """This pod's address as Ray sees it."""
+    host, _, port = address.rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=5) as connection:
+        return str(connection.getsockname()[0])
+
+
+def dead_stage(dashboard: str, here: str) -> str:
+    """An actor with an accelerator that the server in this pod has started and that is dead, and of what; empty when there is none."""
+    jobs = [job for job in fetch(f"{dashboard}/api/jobs/") if job.get("status") == "RUNNING"]
+    mine = {job["job_id"] for job in jobs if (job.get("driver_info") or {}).get("node_ip_address") == here}
+    dead = "filter_keys=state&filter_predicates=%3D&filter_values=DEAD"
+    answer = fetch(f"{dashboard}/api/v0/actors?limit=10000&detail=1&{dead}")
+    for actor in answer["data"]["result"]["result"]:
+        if actor["job_id"] in mine and (actor.get("required_resources") or {}).get("GPU"):
+            cause: dict[str, Any] = next(iter((actor.get("death_cause") or {}).values()), {})
+            where = f"pid {actor.get('pid')} at {cause.get('node_ip_address', 'an unknown address')}"
+            why = str(cause.get("error_message") or "Ray does not say why").strip()[:600]
+            return f"a stage's actor ({actor.get('class_name')}, {where}) has ended: {why}"
+    return ""
+
+
+class Watch:
+    """Asks Ray for dead stages until there is one."""
+
+    def __init__(self, dashboard: str, here: str) -> None:
+        self.dashboard, self.here = dashboard, here
+        self.found = ""
+
+    def run(self) -> None:
+        """Asks; what cannot be asked now is asked later, since a Ray head that is gone is the operator's affair."""
+        while not self.found:
+            time.sleep(WATCH_SECONDS)
+            try:
+                self.found = dead_stage(self.dashboard, self.here)
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, http.client.HTTPException):
+                continue
+
+
+def on_signals(handler: Callable[[int, FrameType | None], None]) -> None:
+    """Process 1 of a container ignores a signal that it has no handler for."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handler)
+
+
+def leave(number: int, _: FrameType | None) -> None:
+    """Nothing runs yet that has to be ended."""
+    raise SystemExit(128 + number)
+
+
+def run(command: list[str], dashboard: str, here: str) -> int:
+    """Runs the engine, hands signals on, and ends it when one of its stages has ended; its exit code, 1 after that."""
     try:
-        os.execvp(command[0], command)
+        engine = subprocess.Popen(command, start_new_session=True)
     except OSError as exc:
         raise GiveUpError(
             "ServerFailing",
             f"the engine image cannot run `{command[0]}` ({exc.strerror}); set engine.image to one with vllm-omni",
         ) from exc
+
+    def hand_on(number: int, _: FrameType | None) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(engine.pid, number)
+
+    on_signals(hand_on)
+    watch = Watch(dashboard, here)
+    threading.Thread(target=watch.run, daemon=True).start()
+    status = None
+    while status is None and not watch.found:
+        status = ended(engine.pid)
+        time.sleep(0.2)
+    if status is not None:
+        return status if status >= 0 else 128 - status
+    say(f"{watch.found}; ending the server")
+    hand_on(signal.SIGTERM, None)
+    until = time.monotonic() + GRACE_SECONDS
+    while ended(engine.pid) is None and time.monotonic() < until:
+        time.sleep(0.2)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(engine.pid, signal.SIGKILL)
+    raise GiveUpError("StageLost", f"{watch.found}; the server was ended to start anew, since it would not notice")
+
+
+def ended(engine: int) -> int | None:
+    """Reaps whatever has ended, as process 1 of a container has to; the engine's exit code once it is among it."""
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return 0
+        if pid == 0:
+            return None
+        if pid == engine:
+            return os.waitstatus_to_exitcode(status)
 
 
 if __name__ == "__main__":

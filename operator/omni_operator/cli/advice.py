@@ -1,0 +1,59 @@
+"""The next thing to do, for every state that an OmniDeployment can be in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from omni_operator.cli.standing import PodNow, troubled
+
+
+def next_step(omni: dict[str, Any], pods: Sequence[PodNow] = ()) -> str:
+    """What a person should do now."""
+    status = omni.get("status") or {}
+    name, namespace = omni["metadata"]["name"], omni["metadata"]["namespace"]
+    by_type = {c["type"]: c for c in status.get("conditions") or ()}
+    ready = by_type.get("Ready")
+    if ready is None and by_type:
+        return str(next(reversed(by_type.values()))["message"])
+    if ready is None:
+        return "the operator has not looked at it; check that it runs: kubectl get pods -n omni-system"
+    if ready["status"] == "True":
+        return _when_ready(omni, by_type)
+    logs_of = f"kubectl logs -n {namespace} -l omni.vllm.ai/name={name},omni.vllm.ai/component="
+    again = f"kubectl omni status {name} -n {namespace} --wait"
+    hints = {
+        "RayStarting": f"wait ({again}), or look at {logs_of}worker",
+        "ServerStarting": f"wait ({again}), or look at {logs_of}serving --tail 20",
+        "WarmingUp": f"wait for the answer to the first request ({again}), or look at {logs_of}serving --tail 20",
+        "WarmUpFailed": f"{logs_of}serving --tail 50; correct serving.warmUp if the request does not suit the model",
+        "StageLost": f"wait, all stages start anew ({again}); why it ended: {logs_of}worker --tail 50",
+        "RestartBackOff": f"{logs_of}worker --previous --tail 50",
+        "ServerFailing": f"{logs_of}serving --previous --tail 50",
+        "StoreNotReady": f"{logs_of}store --tail 50",
+        "TransportDegraded": f"kubectl omni explain {name} -n {namespace}",
+        "WaitingForCapacity": "kubectl omni inventory",
+        "Unschedulable": "kubectl omni inventory",
+        "Suspended": f'kubectl patch omni {name} -n {namespace} --type merge -p \'{{"spec":{{"suspend":false}}}}\'',
+    }
+    if (lost := next((p for p in pods if p.state == "its node is not Ready"), None)) is not None:
+        return f"bring node {lost.node} back, or delete it if it is gone for good: kubectl describe node {lost.node}"
+    if (bad := next(troubled(pods), None)) is not None and bad.container:
+        previous = " --previous" if bad.restarts else ""
+        return f"kubectl logs -n {namespace} {bad.name} -c {bad.container}{previous} --tail 50"
+    for kind in ("Ready", "ServingReady", "RayClusterReady", "TransportAsPlanned", "Planned"):
+        found = by_type.get(kind, {})
+        if found.get("reason") in hints and found.get("status") != "True":
+            return hints[found["reason"]]
+    return str(ready["message"])
+
+
+def _when_ready(omni: dict[str, Any], by_type: dict[str, Any]) -> str:
+    name, namespace = omni["metadata"]["name"], omni["metadata"]["namespace"]
+    if by_type.get("TransportAsPlanned", {}).get("reason") == "TransportDegraded":
+        return f"it serves, but slower than planned; the edge and the pod are named above: kubectl omni explain {name} -n {namespace}"
+    if by_type.get("Accepted", {}).get("status") == "False":
+        return f"what ran before goes on; correct the spec: kubectl edit omni {name} -n {namespace}"
+    return (
+        f"omni chat {name} -n {namespace} 'Hello'   (inside the cluster: {(omni.get('status') or {}).get('endpoint')})"
+    )

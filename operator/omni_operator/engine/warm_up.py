@@ -1,0 +1,69 @@
+"""The first request of a server: what to ask so that an answer means that a request passed every stage."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from omni_operator.api.serving_spec import WarmUpMode
+from omni_operator.api.spec import OmniDeploymentSpec
+from omni_operator.engine.pipeline import WarmUp, catalog
+
+# vLLM asks for a key when it is given one; it reads no other place (vllm/entrypoints/openai).
+_KEYS = ("--api-key", "VLLM_API_KEY", "--ssl-certfile")
+_CHAT = {"messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 16}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstRequest:
+    """A POST to a server."""
+
+    path: str
+    body: str
+    timeout_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unasked:
+    """Why a server is not asked."""
+
+    why: str
+
+
+def first_request(spec: OmniDeploymentSpec, *, pipeline: str) -> FirstRequest | Unasked:
+    """The request for the servers of a pipeline, which is its name in the catalog or in the spec, or why there is none."""
+    wanted = spec.serving.warm_up
+    if wanted.mode is WarmUpMode.NEVER:
+        return Unasked("serving.warmUp.mode is Never")
+    if wanted.path is not None and wanted.body is not None:
+        path, body = wanted.path, json.loads(wanted.body)
+    else:
+        given = [arg.partition("=")[0] for arg in spec.engine.extra_args] + [env.name for env in spec.engine.env]
+        if found := next((key for key in _KEYS if key in given), None):
+            return Unasked(f"{found} keeps others from asking")
+        if _known(spec, pipeline) is not WarmUp.CHAT:
+            return Unasked("no request is known that warms this pipeline up; give serving.warmUp.path and body")
+        path, body = "/v1/chat/completions", _CHAT
+    whole = {"model": spec.model.served_name or spec.model.name, **body}
+    return FirstRequest(path=path, body=json.dumps(whole), timeout_seconds=wanted.timeout_seconds)
+
+
+def wrong_with(status: int, answer: str) -> str:
+    """What is wrong with an answer; empty when nothing is. vllm-omni 0.16 reports errors of stages in an answer of status 200 (run)."""
+    try:
+        found: Any = json.loads(answer)
+    except ValueError:  # audio, or a page of a proxy
+        found = None
+    error = found.get("error") if isinstance(found, dict) else None
+    if status < 300 and not error:
+        if isinstance(found, dict) and found.get("choices") == []:
+            return "the answer is empty"
+        return ""
+    words = error.get("message") if isinstance(error, dict) else error
+    return f"HTTP {status}: {str(words or answer).strip()[:300]}"
+
+
+def _known(spec: OmniDeploymentSpec, pipeline: str) -> WarmUp | None:
+    entry = None if spec.model.definition is not None else catalog().get(pipeline)
+    return entry.warm_up if entry else None

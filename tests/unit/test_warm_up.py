@@ -1,0 +1,207 @@
+"""Ready means that a request has passed: what is asked, when, and what becomes of the answers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from omni_operator.children.names import Component
+from omni_operator.controller.warmups import WarmUps
+from omni_operator.engine.warm_up import FirstRequest, Unasked, first_request, wrong_with
+from tests.unit.looks import KEY, World
+from tests.unit.make import MODEL, raw_spec, spec
+
+SPEECH = {"path": "/v1/audio/speech", "body": '{"input": "Hello", "model": "mine"}'}
+
+
+def test_a_known_pipeline_is_asked_by_a_chat_request() -> None:
+    found = first_request(spec(), pipeline="qwen2_5_omni")
+    assert isinstance(found, FirstRequest)
+    assert (found.path, found.timeout_seconds) == ("/v1/chat/completions", 600)
+    assert json.loads(found.body)["model"] == MODEL
+
+
+def test_what_the_user_gives_is_what_is_asked() -> None:
+    found = first_request(spec(serving={"warmUp": {**SPEECH, "timeoutSeconds": 9}}), pipeline="no_such")
+    assert found == FirstRequest(path="/v1/audio/speech", body='{"model": "mine", "input": "Hello"}', timeout_seconds=9)
+
+
+@pytest.mark.parametrize(
+    ("parts", "pipeline", "why"),
+    [
+        ({"serving": {"warmUp": {"mode": "Never"}}}, "qwen2_5_omni", "mode is Never"),
+        ({"engine": {"extraArgs": ["--api-key=x"]}}, "qwen2_5_omni", "--api-key keeps others from asking"),
+        ({"engine": {"env": [{"name": "VLLM_API_KEY", "value": "x"}]}}, "qwen2_5_omni", "VLLM_API_KEY keeps"),
+        ({}, "indextts2", "give serving.warmUp.path and body"),
+        ({}, "mine", "give serving.warmUp.path and body"),
+    ],
+)
+def test_why_nothing_is_asked(parts: dict[str, Any], pipeline: str, why: str) -> None:
+    found = first_request(spec(**parts), pipeline=pipeline)
+    assert isinstance(found, Unasked)
+    assert why in found.why
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "wrong"),
+    [
+        (200, '{"choices": [{}]}', ""),
+        (200, "RIFF....WAVE", ""),
+        (200, '{"error": {"message": "stage 1 died"}}', "HTTP 200: stage 1 died"),
+        (200, '{"choices": []}', "the answer is empty"),
+        (400, '{"error": "no such model"}', "HTTP 400: no such model"),
+        (503, "<html>busy</html>", "HTTP 503: <html>busy</html>"),
+    ],
+)
+def test_what_counts_as_an_answer(status: int, answer: str, wrong: str) -> None:
+    assert wrong_with(status, answer) == wrong
+
+
+@pytest.mark.parametrize("body", ["[1]", "{]", '"text"'])
+def test_a_body_that_is_no_object_is_refused_with_an_example(body: str) -> None:
+    with pytest.raises(ValueError, match="must be a JSON object as text"):
+        spec(serving={"warmUp": {"path": "/x", "body": body}})
+
+
+@dataclass
+class Engine:
+    """A server whose answer the test decides."""
+
+    status: int = 200
+    answer: dict[str, Any] = field(default_factory=lambda: {"choices": [{}]})
+    asked: list[dict[str, Any]] = field(default_factory=list)
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    woken: list[str] = field(default_factory=list)
+    port: int = 0
+
+    async def chat(self, request: web.Request) -> web.Response:
+        self.asked.append(await request.json())
+        await self.gate.wait()
+        return web.json_response(self.answer, status=self.status)
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[Engine]:
+    found = Engine()
+    app = web.Application()
+    app.router.add_post("/v1/chat/completions", found.chat)
+    async with TestServer(app) as server:
+        assert server.port is not None
+        found.port = server.port
+        yield found
+
+
+async def world_with_server(engine: Engine, **warm_up: Any) -> World:
+    """One whose server has just become ready."""
+    world = World(spec=raw_spec(serving={"port": engine.port, "warmUp": warm_up}))
+    world.reconciler._warm_ups.wake = engine.woken.append
+    await world.settle()
+    world.pod(Component.STORE)
+    world.pod(Component.HEAD)
+    for number in range(3):
+        world.pod(Component.WORKER, number)
+    world.ray()
+    world.child_status("Deployment", world.server, availableReplicas=1)
+    world.later()
+    world.pod(Component.SERVING, podIP="127.0.0.1")
+    await world.settle()
+    return world
+
+
+async def answered(world: World, engine: Engine) -> None:
+    """Until the request on its way has ended."""
+    for _ in range(500):
+        if engine.woken:
+            break
+        await asyncio.sleep(0.01)
+    assert engine.woken == [KEY]
+    engine.woken.clear()
+    await world.settle()
+
+
+def ready(world: World) -> tuple[str, str]:
+    found = world.condition("Ready")
+    return found["status"], found["reason"]
+
+
+async def test_ready_waits_for_the_first_answer_and_no_look_waits(engine: Engine) -> None:
+    world = await world_with_server(engine)
+    assert ready(world) == ("False", "WarmingUp")
+    assert world.status["readyReplicas"] == 0
+    engine.gate.set()
+    await answered(world, engine)
+    assert ready(world) == ("True", "Serving")
+    assert world.status["answered"] == [{"pod": "serving-0", "since": "2026-01-01T12:01:00Z"}]
+    await world.settle()
+    assert len(engine.asked) == 1
+
+
+async def test_another_process_of_the_operator_does_not_ask_again(engine: Engine) -> None:
+    world = await world_with_server(engine)
+    engine.gate.set()
+    await answered(world, engine)
+    world.reconciler._warm_ups = WarmUps(wake=engine.woken.append)
+    await world.settle()
+    assert ready(world) == ("True", "Serving")
+    assert len(engine.asked) == 1
+
+
+async def test_a_server_that_was_unready_is_asked_again(engine: Engine) -> None:
+    world = await world_with_server(engine)
+    engine.gate.set()
+    await answered(world, engine)
+    world.later()
+    world.pod(Component.SERVING, podIP="127.0.0.1")  # ready since now
+    await world.settle()
+    assert ready(world) == ("False", "WarmingUp")
+    await answered(world, engine)
+    assert ready(world) == ("True", "Serving")
+    assert len(engine.asked) == 2
+
+
+async def test_a_failure_is_told_and_tried_again_later(engine: Engine) -> None:
+    engine.status, engine.answer = 500, {"error": {"message": "stage talker is gone"}}
+    engine.gate.set()
+    world = await world_with_server(engine)
+    await answered(world, engine)
+    assert ready(world) == ("False", "NotServing")
+    told = world.condition("ServingReady")
+    assert told["reason"] == "WarmUpFailed"
+    assert "pod serving-0" in told["message"]
+    assert "HTTP 500: stage talker is gone" in told["message"]
+    assert ("WarmUpFailed", told["message"]) in world.stories
+    await world.look()
+    assert world.again is not None
+    assert world.again <= 30
+    assert len(engine.asked) == 1
+
+
+async def test_a_corrected_request_is_asked_at_once_and_makes_no_revision(engine: Engine) -> None:
+    engine.status = 400
+    engine.gate.set()
+    world = await world_with_server(engine)
+    await answered(world, engine)
+    before = world.revision
+    engine.status = 200
+    body = json.dumps({"messages": [], "mine": True})
+    warm_up = {"path": "/v1/chat/completions", "body": body}
+    world.edit(serving={"port": engine.port, "warmUp": warm_up})
+    await world.settle()
+    await answered(world, engine)
+    assert ready(world) == ("True", "Serving")
+    assert world.revision == before
+    assert engine.asked[-1]["mine"] is True
+
+
+async def test_what_is_on_its_way_ends_with_the_process(engine: Engine) -> None:
+    world = await world_with_server(engine)
+    await world.reconciler.close()
+    assert ready(world) == ("False", "WarmingUp")
+    assert not engine.woken
