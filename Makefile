@@ -5,7 +5,7 @@ PYTEST := $(PY) -m pytest
 E2E := $(PYTEST) e2e -p no:cacheprovider
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-full lint unit loaders api e2e e2e-full bench clean clean-all generate lock
+.PHONY: help demo test test-full lint unit loaders api e2e e2e-full bench failures clean clean-all generate lock
 
 help: ## Show the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ bench: .venv/.ready ## The planner by size; regret of planned transports; reques
 	@$(PY) -m bench.planner
 	@$(PY) -m bench.transfers
 	@$(PY) -m bench.reconcile
+
+failures: .venv/.ready ## Kill every part of real pipelines in turn; writes docs/reference/failures.md (40 minutes)
+	@$(PY) -m e2e.failures
 
 generate: .venv/.ready ## The CRD and its copies, reference pages, pictures
 	@$(PY) hack/generate.py

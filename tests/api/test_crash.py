@@ -154,3 +154,17 @@ def test_two_operators_at_once_agree_and_rest(world: World, undisturbed: Undistu
         assert world.operator.writes() + second.writes() == writes
     finally:
         assert second.stop() == 0
+
+
+def test_an_operator_that_starts_anew_writes_nothing_and_tells_nothing(world: World) -> None:
+    """It knows everything from lists then, whose entries are not what watches send."""
+    world.create()
+    world.ready()
+    world.operator.settle()
+    versions, events = world.versions(), len(world.events())
+    world.operator.kill()
+    world.operator.start()
+    time.sleep(4)
+    assert world.operator.writes() == 0
+    assert world.versions() == versions
+    assert len(world.events()) == events

@@ -27,6 +27,9 @@ def covers(live: Any, intent: Any) -> bool:
 def first_difference(live: Any, intent: Any) -> str | None:
     """Path of the first field that differs, for events; None when there is none."""
     kind = intent.get("kind") if isinstance(intent, dict) else None
+    if isinstance(intent, dict):
+        # What an object is was asked for by its path; entries of a list lack it, unlike events of a watch.
+        intent = {key: value for key, value in intent.items() if key not in {"apiVersion", "kind"}}
     return _difference(live, intent, "", _EXACT_IN_RAY_CLUSTER if kind == RAY_CLUSTER.kind else _EXACT)
 
 

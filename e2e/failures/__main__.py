@@ -1,0 +1,177 @@
+"""Kills every part in turn and writes docs/reference/failures.md: `python -m e2e.failures [--only TEXT]`, about 40 minutes."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from e2e import world
+from e2e.cluster import nodes, shell
+from e2e.failures.blows import HEADLESS, RAY, Blow
+from e2e.failures.watch import Client, Said, said
+from e2e.test_modern_engine import THREE
+from e2e.world import ENGINE, GPU, ROOT, Omni, devices, kubectl_json
+
+PAGE = ROOT / "docs/reference/failures.md"
+PICTURES = ROOT / "out/failures"
+LIMIT = 900.0  # seconds until a pipeline must serve again
+_CALM = 25.0  # seconds that a part which nobody misses is waited for
+
+
+@dataclass(slots=True)
+class Record:
+    """What followed one blow, in seconds after it."""
+
+    part: str
+    noticed: float | None = None
+    answered: float | None = None
+    ready: float | None = None
+    lost: int = 0
+    restarts: int = 0
+    said: list[Said] = field(default_factory=list)
+
+    def row(self) -> str:
+        """A line of the table."""
+        seconds = ["-" if each is None else f"{each:.0f} s" for each in (self.noticed, self.answered, self.ready)]
+        words = []
+        for each in self.said:
+            if not each.ready and (not words or words[-1] != f"`{each.reason}`"):
+                words.append(f"`{each.reason}`")
+        return f"| {self.part} | {seconds[0]} | {' '.join(words) or '-'} | {seconds[1]} | {seconds[2]} | {self.lost} | {self.restarts} |"
+
+    def first_words(self) -> str:
+        """The first message that gave a reason."""
+        return next((each.message for each in self.said if not each.ready), "")
+
+
+def strike(omni: Omni, blow: Blow) -> Record:
+    """One blow, until requests pass and status says so."""
+    record, client = Record(blow.part), Client(omni)
+    client.start()
+    world.eventually("an answer before the blow", lambda: client.answered_since(0), seconds=300)
+    restarts = _restarts(omni)
+    begun = time.monotonic()
+    blow.strike(omni)
+    after, seen = blow.after, False
+    while time.monotonic() < begun + LIMIT:
+        try:
+            now = said(omni)
+        except shell.CommandError:
+            continue  # the API server is busy
+        if not record.said or (now.reason, now.ready) != (record.said[-1].reason, record.said[-1].ready):
+            record.said.append(now)
+            shell.say(f"{now.at - begun:5.0f} s  {now.reason}: {now.message[:200]}")
+        if not now.ready and record.noticed is None:
+            record.noticed = now.at - begun
+            _picture(omni, blow.part)
+        if after is not None and (record.noticed is not None or now.at > begun + 100):
+            after(omni)
+            after = None
+        failed = [r for r in client.requests if not r.answered and r.ended > begun]
+        since = max((r.ended for r in failed), default=begun)
+        answered = client.answered_since(since)
+        seen = seen or bool(failed) or record.noticed is not None
+        if now.ready and answered is not None and after is None and (seen or now.at > begun + _CALM):
+            record.answered = answered - begun
+            record.ready = now.at - begun if record.noticed is not None else None
+            break
+        time.sleep(0.3)
+    else:
+        shell.say(omni.story())
+    client.stopping.set()
+    client.join(60)
+    record.lost, record.restarts = client.lost_since(begun), _restarts(omni) - restarts
+    shell.say(record.row())
+    return record
+
+
+def _picture(omni: Omni, part: str) -> None:
+    """What `omni status` shows at the first notice."""
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    command = [str(ROOT / ".venv/bin/omni"), "status", omni.name, "-n", omni.namespace]
+    try:
+        text = shell.run(command, env={"KUBECONFIG": str(nodes.kubeconfig()), "COLUMNS": "150"})
+    except shell.CommandError as exc:  # it ends with 1 while not Ready
+        text = exc.output
+    (PICTURES / f"{part.replace(' ', '-').replace(chr(39), '')}.txt").write_text(text)
+
+
+def _restarts(omni: Omni) -> int:
+    events = kubectl_json("get", "events", "-n", omni.namespace)["items"]
+    return sum(e.get("reason") == "ServerRestarted" and e["involvedObject"]["name"] == omni.name for e in events)
+
+
+def round_of(title: str, name: str, spec: dict[str, object], blows: Sequence[Blow]) -> tuple[str, list[Record]]:
+    """Brings a pipeline up, and deals it all blows."""
+    space = world.namespace("failures")
+    with devices(worker={GPU: 2}, worker2={GPU: 2}):
+        omni = Omni(space, name)
+        omni.apply(**spec)
+        shell.say(f"{title}: waiting until it is Ready")
+        omni.wait("Ready", seconds=900)
+        records = []
+        for blow in blows:
+            shell.say(f"== {title}: {blow.part}")
+            records.append(strike(omni, blow))
+        omni.delete()
+    return title, records
+
+
+def page(rounds: list[tuple[str, list[Record]]]) -> str:
+    """The page."""
+    out = [
+        "# When a part fails",
+        "",
+        f"Written by `python -m e2e.failures` on {datetime.now(UTC):%Y-%m-%d}, on a kind cluster of three nodes with 2 cores for all of it and "
+        "the real engines without a GPU. So the times are those of starting an engine on a busy CPU; what counts is what was noticed, what "
+        "status said, and that requests passed again. One client asks without pause and waits at most 30 s for an answer.",
+        "",
+    ]
+    for title, records in rounds:
+        out += [f"## {title}", ""]
+        out.append(
+            "| killed | Ready was False after | status said | a request passed again after | Ready again after | requests lost | servers ended by the operator |"
+        )
+        out.append("|---|---|---|---|---|---|---|")
+        out += [record.row() for record in records]
+        out += ["", "What status said first:", ""]
+        out += [f"- {record.part}: {record.first_words() or 'nothing, it served on'}" for record in records]
+        out.append("")
+    return "\n".join(out)
+
+
+def main() -> None:
+    """Both engines, or what --only selects."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="", help="blows whose name has this text; the page is then not written")
+    parser.add_argument("--release", choices=["0.16", "0.30", "all"], default="all")
+    parser.add_argument("--page", type=Path, default=PAGE)
+    args = parser.parse_args()
+    world.up(with_engine=args.release != "0.30", with_standin=False)
+    rounds = []
+    if args.release != "0.16":
+        world.modern(transfer_engine=False)
+        chosen = [blow for blow in HEADLESS if args.only in blow.part]
+        if chosen:
+            spec = {**THREE, "transport": {"sharedMemory": "PodOnly"}}
+            rounds.append(
+                round_of("vllm-omni 0.30, Headless on two nodes, MooncakeStore over TCP", "modern", spec, chosen)
+            )
+    if args.release != "0.30":
+        chosen = [blow for blow in RAY if args.only in blow.part]
+        if chosen:
+            engine = {"version": "0.16.0", "image": ENGINE}
+            spec = {"model": {"name": "/models/tiny-omni"}, "engine": engine, "placement": {"strategy": "Spread"}}
+            rounds.append(round_of("vllm-omni 0.16, Ray on two nodes, MooncakeStore over TCP", "ray", spec, chosen))
+    text = page(rounds)
+    print(text)
+    if not args.only and args.release == "all":
+        args.page.write_text(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""The blows: each kills one part of a running pipeline."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from e2e.cluster import nodes, provider
+from e2e.world import SYSTEM, Omni, eventually, kubectl_json
+from omni_operator.children.names import SERVER_CONTAINER, WORKER_CONTAINER
+
+# Kills the youngest process whose command line has a text, with its children's names out of the question: it is not asked nicely.
+_KILL = """
+import os, signal, sys
+found = []
+for pid in filter(str.isdigit, os.listdir("/proc")):
+    try:
+        line = open(f"/proc/{pid}/cmdline").read().replace("\\0", " ")
+    except OSError:
+        continue
+    if sys.argv[1] in line and "os.listdir" not in line and int(pid) != 1:
+        found.append((int(pid), line[:120]))
+if not found:
+    sys.exit("no process has " + sys.argv[1] + " in its command line")
+pid, line = min(found)
+os.kill(pid, signal.SIGKILL)
+print("killed", pid, line)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Blow:
+    """One part, and how it is killed.
+
+    Attributes:
+        part: What is killed, for the table.
+        strike: Kills it.
+        after: Puts right what Kubernetes cannot, such as a node; called when the loss was seen.
+    """
+
+    part: str
+    strike: Callable[[Omni], None]
+    after: Callable[[Omni], None] | None = None
+
+
+def _kill_process(omni: Omni, pod: str, container: str, text: str) -> None:
+    nodes.kubectl("exec", "-n", omni.namespace, pod, "-c", container, "--", "python3", "-c", _KILL, text)
+
+
+def _worker_with(omni: Omni, stage: str) -> str:
+    groups = {each["name"]: each.get("stages") or () for each in omni.status()["plan"]["pods"]}
+    pods = omni.pods("worker")
+    return next(p["metadata"]["name"] for p in pods if stage in groups.get(p["metadata"]["labels"]["ray.io/group"], ()))
+
+
+def _delete(omni: Omni, component: str) -> None:
+    name = omni.pods(component)[0]["metadata"]["name"]
+    nodes.kubectl("delete", "pod", name, "-n", omni.namespace, "--grace-period=1", "--wait=false")
+
+
+def _stage_process(omni: Omni) -> None:
+    _kill_process(omni, _worker_with(omni, "talker"), WORKER_CONTAINER, "--stage-id 1")
+
+
+def _stage_pod(omni: Omni) -> None:
+    name = _worker_with(omni, "talker")
+    nodes.kubectl("delete", "pod", name, "-n", omni.namespace, "--grace-period=1", "--wait=false")
+
+
+def _head_runtime(omni: Omni) -> None:
+    _kill_process(omni, omni.pods("serving")[0]["metadata"]["name"], SERVER_CONTAINER, "--stage-id 0")
+
+
+def _stage_actor(omni: Omni) -> None:
+    """Ray names a worker process after its actor."""
+    for pod in omni.pods("worker"):
+        name = pod["metadata"]["name"]
+        try:
+            _kill_process(omni, name, WORKER_CONTAINER, "ray::")
+        except Exception as exc:  # the last says so
+            failed = exc
+            continue
+        return
+    raise failed
+
+
+def _engine(omni: Omni) -> None:
+    _kill_process(omni, omni.pods("serving")[0]["metadata"]["name"], SERVER_CONTAINER, "vllm")
+
+
+def _operator(_: Omni) -> None:
+    nodes.kubectl(
+        "delete", "pod", "-n", SYSTEM, "-l", "app.kubernetes.io/name=omni-operator", "--grace-period=1", "--wait=false"
+    )
+
+
+def _node_of_talker(omni: Omni) -> str:
+    stage = "talker" if omni.status()["backend"] == "Headless" else ""
+    pods = omni.pods("worker")
+    names = [p["metadata"]["name"] for p in pods]
+    wanted = _worker_with(omni, stage) if stage else names[-1]
+    return str(next(p["spec"]["nodeName"] for p in pods if p["metadata"]["name"] == wanted))
+
+
+def _stop_node(omni: Omni) -> None:
+    provider.run("stop", "--time", "0", _node_of_talker(omni))
+
+
+def _start_node(_: Omni) -> None:
+    """The node comes back after Kubernetes has noticed, as one that was rebooted does."""
+    states = nodes.states()
+    for name in (name for name, state in states.items() if state != "running"):
+        eventually(f"{name} is given up", lambda name=name: not _ready(name), seconds=120)
+        time.sleep(20)
+        provider.run("start", name)
+
+
+def _ready(node: str) -> bool:
+    conditions = kubectl_json("get", "node", node)["status"]["conditions"]
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+
+HEADLESS = (
+    Blow("a stage's process", _stage_process),
+    Blow("a stage's pod", _stage_pod),
+    Blow("the head runtime's process", _head_runtime),
+    Blow("the serving pod", lambda omni: _delete(omni, "serving")),
+    Blow("the Mooncake master's pod", lambda omni: _delete(omni, "store")),
+    Blow("the Ray head's pod", lambda omni: _delete(omni, "head")),
+    Blow("the operator", _operator),
+    Blow("a node, back after it was noticed", _stop_node, _start_node),
+)
+RAY = (
+    Blow("a stage's process (Ray actor)", _stage_actor),
+    Blow("a Ray worker's pod", lambda omni: _delete(omni, "worker")),
+    Blow("the Ray head's pod", lambda omni: _delete(omni, "head")),
+    Blow("the engine's process in the serving pod", _engine),
+)
