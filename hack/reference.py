@@ -20,10 +20,10 @@ TYPES = {
     ConditionType.ACCEPTED: "The spec is valid and everything it names is known. False: what runs is kept as it is.",
     ConditionType.PLANNED: "A layout and a transport per edge were found (or kept).",
     ConditionType.RAY_CLUSTER_READY: "The Ray head is ready and all workers have joined.",
-    ConditionType.SERVING_READY: "Every server answers /health, and the Mooncake master of the edges that use it is up.",
+    ConditionType.SERVING_READY: "Every server answers /health and its warm-up request where one is known, and the Mooncake master of the edges that use it is up.",
     ConditionType.TRANSPORT_AS_PLANNED: "Pods are where the plan relies on them to be, and the engine counted payloads on every edge. Unknown while nothing was seen.",
     ConditionType.PROGRESSING: "A revision is on its way; False with Complete when there is nothing to do.",
-    ConditionType.READY: "Requests are served at status.endpoint.",
+    ConditionType.READY: "Requests are served at status.endpoint: one has passed, where a warm-up request is known.",
 }
 REJECTIONS = {
     Rejection.NO_SHARED_MEMORY: "The ends may be on different nodes.",

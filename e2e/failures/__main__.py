@@ -105,10 +105,12 @@ def _restarts(omni: Omni) -> int:
     return sum(e.get("reason") == "ServerRestarted" and e["involvedObject"]["name"] == omni.name for e in events)
 
 
-def round_of(title: str, name: str, spec: dict[str, object], blows: Sequence[Blow]) -> tuple[str, list[Record]]:
+def round_of(
+    title: str, name: str, spec: dict[str, object], blows: Sequence[Blow], *, each: int
+) -> tuple[str, list[Record]]:
     """Brings a pipeline up, and deals it all blows."""
     space = world.namespace("failures")
-    with devices(worker={GPU: 2}, worker2={GPU: 2}):
+    with devices(worker={GPU: each}, worker2={GPU: each}):
         omni = Omni(space, name)
         omni.apply(**spec)
         shell.say(f"{title}: waiting until it is Ready")
@@ -157,16 +159,19 @@ def main() -> None:
         world.modern(transfer_engine=False)
         chosen = [blow for blow in HEADLESS if args.only in blow.part]
         if chosen:
-            spec = {**THREE, "transport": {"sharedMemory": "PodOnly"}}
             rounds.append(
-                round_of("vllm-omni 0.30, Headless on two nodes, MooncakeStore over TCP", "modern", spec, chosen)
+                round_of(
+                    "vllm-omni 0.30, Headless on two nodes, MooncakeStore over TCP", "modern", THREE, chosen, each=1
+                )
             )
     if args.release != "0.30":
         chosen = [blow for blow in RAY if args.only in blow.part]
         if chosen:
             engine = {"version": "0.16.0", "image": ENGINE}
             spec = {"model": {"name": "/models/tiny-omni"}, "engine": engine, "placement": {"strategy": "Spread"}}
-            rounds.append(round_of("vllm-omni 0.16, Ray on two nodes, MooncakeStore over TCP", "ray", spec, chosen))
+            rounds.append(
+                round_of("vllm-omni 0.16, Ray on two nodes, MooncakeStore over TCP", "ray", spec, chosen, each=2)
+            )
     text = page(rounds)
     print(text)
     if not args.only and args.release == "all":

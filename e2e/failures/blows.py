@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from e2e.cluster import nodes, provider
+from e2e.cluster import nodes, provider, shell
 from e2e.world import SYSTEM, Omni, eventually, kubectl_json
 from omni_operator.children.names import SERVER_CONTAINER, WORKER_CONTAINER
 
-# Kills the youngest process whose command line has a text, with its children's names out of the question: it is not asked nicely.
+# Kills the first process whose command line has a text: it is not asked nicely.
 _KILL = """
 import os, signal, sys
 found = []
@@ -77,8 +77,8 @@ def _stage_actor(omni: Omni) -> None:
     for pod in omni.pods("worker"):
         name = pod["metadata"]["name"]
         try:
-            _kill_process(omni, name, WORKER_CONTAINER, "ray::")
-        except Exception as exc:  # the last says so
+            _kill_process(omni, name, WORKER_CONTAINER, "ray::OmniStage")
+        except shell.CommandError as exc:  # its pod has another stage
             failed = exc
             continue
         return
@@ -86,7 +86,7 @@ def _stage_actor(omni: Omni) -> None:
 
 
 def _engine(omni: Omni) -> None:
-    _kill_process(omni, omni.pods("serving")[0]["metadata"]["name"], SERVER_CONTAINER, "vllm")
+    _kill_process(omni, omni.pods("serving")[0]["metadata"]["name"], SERVER_CONTAINER, "serve /models")
 
 
 def _operator(_: Omni) -> None:

@@ -53,16 +53,19 @@ def ray_node(gpus: int | None, *, state: str = "ALIVE") -> dict[str, Any]:
     }
 
 
-def dead_actor(*, job: str = "01000000", gpus: float = 1.0, **cause: Any) -> dict[str, Any]:
+def dead_actor(*, job: str = "01000000", **cause: Any) -> dict[str, Any]:
     """As in /api/v0/actors?detail=1 of Ray 2.60 after kill -9 (run)."""
-    context = {"error_message": "The actor is dead because its worker process has died.", **cause}
+    context = {
+        "reason": "WORKER_DIED",
+        "error_message": "The actor is dead because its worker process has died.",
+        **cause,
+    }
     return {
         "actor_id": "0753",
         "class_name": "OmniStage",
         "state": "DEAD",
         "job_id": job,
         "pid": 3533,
-        "required_resources": {"CPU": 1.0, "GPU": gpus} if gpus else {"CPU": 1.0},
         "death_cause": {"actor_died_error_context": {"node_ip_address": "10.0.0.7", **context}},
     }
 

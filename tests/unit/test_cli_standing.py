@@ -140,6 +140,12 @@ def now(*pods: dict[str, Any], lost: dict[str, str] | None = None) -> tuple[PodN
         (omni("Serving", status="True", Accepted=("False", "InvalidSpec")), (), "kubectl edit omni omni"),
         (omni("NotServing"), now(raw("serving"), CRASHING), "kubectl logs -n ns worker-0 -c ray-worker --previous"),
         (omni("NotServing"), now(raw("worker", node="b"), lost={"b": "x"}), "bring node b back"),
+        (
+            omni("NotServing"),
+            now(raw("serving", conditions=UNREADY, containerStatuses=container(waiting="ErrImagePull"))),
+            "kubectl describe pod -n ns serving-0",
+        ),
+        (omni("WarmingUp"), now(raw("serving", phase="Failed", conditions=UNREADY)), "wait for the answer"),
         (omni("WarmingUp"), (), "wait for the answer to the first request"),
         (omni("NotServing", ServingReady=("False", "WarmUpFailed")), (), "correct serving.warmUp"),
         (omni("NotServing", ServingReady=("False", "StageLost")), (), "all stages start anew"),
@@ -160,7 +166,7 @@ class Api:
         self.refused = refused
 
     def request(self, _: str, path: str) -> dict[str, Any]:
-        kind = path.partition("?")[0].rsplit("/", 1)[-1]
+        kind = "nodes" if "/nodes/" in path else "pods"
         if kind in self.refused:
             msg = "forbidden"
             raise AccessError(msg, status=403)
@@ -168,7 +174,7 @@ class Api:
             "metadata": {"name": "a"},
             "status": {"conditions": [{"type": "Ready", "status": "Unknown", "reason": "R"}]},
         }
-        return {"items": [node] if kind == "nodes" else [raw("worker", group="talker"), raw("serving")]}
+        return node if kind == "nodes" else {"items": [raw("worker", group="talker"), raw("serving")]}
 
 
 def test_what_may_not_be_listed_is_left_out() -> None:

@@ -245,6 +245,31 @@ def test_a_signal_is_the_engines(ray: FakeRay) -> None:
     assert ray.last_words == ""
 
 
+def test_an_engine_that_was_told_to_end_loses_no_stage(ray: FakeRay) -> None:
+    """It kills its actors itself then."""
+    ray.jobs = [(200, json.dumps([job()]).encode())]
+    environment = ray.environment(FAKE_SECONDS="2", FAKE_DEAF="yes")
+    with subprocess.Popen(ray.command(), env=environment, stdout=subprocess.PIPE) as process:
+        while not ray.read("served"):
+            time.sleep(0.05)
+        time.sleep(0.5)
+        process.terminate()
+        time.sleep(0.1)
+        ray.actors = [listing(dead_actor())]
+        assert process.wait(timeout=30) == 7
+    assert ray.last_words == ""
+
+
+def test_a_long_cause_keeps_its_end(ray: FakeRay) -> None:
+    ray.jobs = [(200, json.dumps([job()]).encode())]
+    ray.actors = [listing(dead_actor(error_message="raised in its creation task" + "x" * 5000 + "MemoryError"))]
+    assert ray.run(env={"FAKE_SECONDS": "60"}).returncode == 1
+    assert "raised in its creation task" in ray.last_words
+    assert ray.last_words.removesuffix("; the server was ended to start anew, since it would not notice").endswith(
+        "MemoryError"
+    )
+
+
 def test_a_signal_while_it_waits_ends_it(ray: FakeRay) -> None:
     ray.nodes = [listing()]
     with subprocess.Popen(ray.command(), env=ray.environment(), stdout=subprocess.PIPE) as process:
@@ -262,7 +287,7 @@ def test_a_stage_that_ended_ends_the_server_and_is_told(ray: FakeRay, deaf: str)
     assert done.returncode == 1
     code, _, words = ray.last_words.partition(": ")
     assert code == "StageLost"
-    assert "OmniStage, pid 3533 at 10.0.0.7" in words
+    assert "OmniStage (pid 3533 at 10.0.0.7) has died" in words
     assert "its worker process has died" in words
 
 
@@ -272,10 +297,10 @@ def test_a_stage_that_ended_ends_the_server_and_is_told(ray: FakeRay, deaf: str)
         (job(address="10.0.0.9"), dead_actor()),
         (job(status="FAILED"), dead_actor()),
         (job(), dead_actor(job="02000000")),
-        (job(), dead_actor(gpus=0)),
+        (job(), dead_actor(reason="RAY_KILL")),
         ({"type": "SUBMISSION", "status": "RUNNING", "job_id": None, "driver_info": None}, dead_actor()),
     ],
-    ids=["another server's", "an earlier start's", "another job's", "without an accelerator", "a submission"],
+    ids=["another server's", "an earlier start's", "another job's", "one that was told to end", "a submission"],
 )
 def test_other_dead_actors_are_none_of_its_business(
     ray: FakeRay, driver: dict[str, Any], actor: dict[str, Any]

@@ -12,8 +12,9 @@ from omni_operator.children.revision import Revision
 from omni_operator.controller import objects
 from omni_operator.controller.objects import Pod
 from omni_operator.controller.observed import Known, Observed
+from omni_operator.controller.restarts import Restarts
 from tests.unit import make
-from tests.unit.looks import MISSING, World
+from tests.unit.looks import KEY, MISSING, World
 from tests.unit.make import OWNER
 
 READY_AT, BEFORE, AFTER = "2026-01-01T11:10:00Z", "2026-01-01T11:00:00Z", "2026-01-01T11:30:00Z"
@@ -159,42 +160,67 @@ async def test_a_store_that_restarted_ends_the_server_once_so_that_all_connect_a
     assert await world.look() == []
 
 
-async def test_a_worker_that_fails_again_and_again_takes_its_server_along_later_each_time() -> None:
+async def test_a_worker_that_fails_again_and_again_lets_its_server_be_made_later_each_time() -> None:
     world = World()
     await world.bring_up()
     now = [1000.0]
     world.reconciler._restarts.clock = lambda: now[0]
+    numbers = iter(range(1, 99))
 
-    async def fails_and_server_returns() -> list[tuple[str, str]]:
+    async def serves() -> None:
         world.later()
-        world.pod(
-            Component.WORKER,
-            1,
-            containerStatuses=[
-                {"name": "main", "restartCount": 4, "state": {"running": {"startedAt": world.stamp}}},
-            ],
-        )
-        return await world.look()
+        world.pod(Component.SERVING, next(numbers))
+        await world.settle()
+        assert world.condition("Ready")["status"] == "True"
 
-    assert await fails_and_server_returns() == [("delete", "Pod serving-0")]
-    for pause in (20, 40):
+    def worker_fails() -> None:
         world.later()
-        world.pod(Component.SERVING)
-        assert await world.look() == []
-        assert await fails_and_server_returns() == []
+        states = [{"name": "main", "restartCount": 4, "state": {"running": {"startedAt": world.stamp}}}]
+        world.pod(Component.WORKER, 1, containerStatuses=states)
+
+    worker_fails()
+    assert await world.look() == [("delete", "Pod serving-0")]
+    await serves()
+    for count, pause in ((2, 20), (3, 40)):
+        worker_fails()
+        assert await world.look() == [("delete", f"Deployment {world.server}")]
+        world.end_pods(*(p.name for p in world.cache.pods_of(KEY) if not p.name.startswith("serving")))
+        for _ in range(3):
+            assert await world.look() == []  # the server must not be made yet
         held = world.condition("ServingReady")
         assert (held["status"], held["reason"]) == ("False", "RestartBackOff")
         assert "pod worker-1, which has ended 4 times, (re)started" in held["message"]
-        assert f"is ended {pause} s after the last" in held["message"]
-        assert world.condition("Ready")["status"] == "False"
+        assert f"{count} in a row, so the next is made {pause} s after it" in held["message"]
         assert world.again == pause
         now[0] += pause
-        assert await world.look() == [("delete", "Pod serving-0")]
+        assert await world.look() == [("make", f"Deployment {world.server}")]
+        await serves()
+    now[0] += 3601
+    worker_fails()
+    assert [what for what, _ in await world.look()] == ["delete"]
+    assert world.condition("ServingReady")["reason"] != "RestartBackOff"
+
+
+def test_pauses_end_somewhere_and_go_with_their_revision() -> None:
+    restarts, past = Restarts(clock=lambda: 0.0), ("shop/omni", "aaaa", "0")
+    for number in range(2000):
+        pause = restarts.note(past, f"serving-{number}", "why")
+    assert pause == 600
+    assert restarts.wait(("shop/omni", "bbbb", "0")) == 0
+    restarts.forget("shop/omni")
+    assert restarts.wait(past) == 0
+
+
+async def test_a_server_whose_end_is_not_seen_yet_is_ended_once() -> None:
+    world = World()
+    await world.bring_up()
     world.later()
-    world.pod(Component.SERVING)
-    await world.settle()
-    now[0] += 1201
-    assert await fails_and_server_returns() == [("delete", "Pod serving-0")]
+    world.pod(Component.WORKER, 1)
+    server = next(p for p in world.cache.pods_of(KEY) if p.name == "serving-0")
+    assert await world.look() == [("delete", "Pod serving-0")]
+    world.cache.pods._put(server)  # the watch is late
+    assert await world.look() == []
+    assert [reason for reason, _ in world.stories].count("ServerRestarted") == 1
 
 
 async def test_a_lost_node_is_told_before_its_pods_are_given_up() -> None:
@@ -209,3 +235,13 @@ async def test_a_lost_node_is_told_before_its_pods_are_given_up() -> None:
     assert "pod worker-1 is on node b, which is not Ready" in ray["message"]
     assert world.condition("Ready")["status"] == "False"
     assert ("NodeLost", ray["message"]) in world.stories
+
+
+async def test_a_server_that_serves_elsewhere_makes_up_for_one_on_a_lost_node() -> None:
+    world = World()
+    await world.bring_up()
+    world.node("b", ready="Unknown")
+    meta = {"deletionTimestamp": world.stamp, "deletionGracePeriodSeconds": 0}
+    world.pod(Component.SERVING, 1, node="b", conditions=[{"type": "Ready", "status": "False"}], metadata=meta)
+    await world.settle()
+    assert world.condition("Ready")["status"] == "True"

@@ -12,7 +12,9 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from omni_operator.api.spec import OmniDeploymentSpec
 from omni_operator.children.names import Component
+from omni_operator.controller import warmups
 from omni_operator.controller.warmups import WarmUps
 from omni_operator.engine.warm_up import FirstRequest, Unasked, first_request, wrong_with
 from tests.unit.looks import KEY, World
@@ -21,15 +23,19 @@ from tests.unit.make import MODEL, raw_spec, spec
 SPEECH = {"path": "/v1/audio/speech", "body": '{"input": "Hello", "model": "mine"}'}
 
 
+def asked_of(found: OmniDeploymentSpec, *, pipeline: str) -> FirstRequest | Unasked:
+    return first_request(found, found.serving.warm_up, pipeline=pipeline)
+
+
 def test_a_known_pipeline_is_asked_by_a_chat_request() -> None:
-    found = first_request(spec(), pipeline="qwen2_5_omni")
+    found = asked_of(spec(), pipeline="qwen2_5_omni")
     assert isinstance(found, FirstRequest)
     assert (found.path, found.timeout_seconds) == ("/v1/chat/completions", 600)
     assert json.loads(found.body)["model"] == MODEL
 
 
 def test_what_the_user_gives_is_what_is_asked() -> None:
-    found = first_request(spec(serving={"warmUp": {**SPEECH, "timeoutSeconds": 9}}), pipeline="no_such")
+    found = asked_of(spec(serving={"warmUp": {**SPEECH, "timeoutSeconds": 9}}), pipeline="no_such")
     assert found == FirstRequest(path="/v1/audio/speech", body='{"model": "mine", "input": "Hello"}', timeout_seconds=9)
 
 
@@ -38,13 +44,18 @@ def test_what_the_user_gives_is_what_is_asked() -> None:
     [
         ({"serving": {"warmUp": {"mode": "Never"}}}, "qwen2_5_omni", "mode is Never"),
         ({"engine": {"extraArgs": ["--api-key=x"]}}, "qwen2_5_omni", "--api-key keeps others from asking"),
+        (
+            {"engine": {"extraArgs": ["--api_key", "x"]}, "serving": {"warmUp": SPEECH}},
+            "qwen2_5_omni",
+            "--api-key keeps others from asking",
+        ),
         ({"engine": {"env": [{"name": "VLLM_API_KEY", "value": "x"}]}}, "qwen2_5_omni", "VLLM_API_KEY keeps"),
         ({}, "indextts2", "give serving.warmUp.path and body"),
         ({}, "mine", "give serving.warmUp.path and body"),
     ],
 )
 def test_why_nothing_is_asked(parts: dict[str, Any], pipeline: str, why: str) -> None:
-    found = first_request(spec(**parts), pipeline=pipeline)
+    found = asked_of(spec(**parts), pipeline=pipeline)
     assert isinstance(found, Unasked)
     assert why in found.why
 
@@ -58,13 +69,14 @@ def test_why_nothing_is_asked(parts: dict[str, Any], pipeline: str, why: str) ->
         (200, '{"choices": []}', "the answer is empty"),
         (400, '{"error": "no such model"}', "HTTP 400: no such model"),
         (503, "<html>busy</html>", "HTTP 503: <html>busy</html>"),
+        (200, "[" * 100_000, ""),
     ],
 )
 def test_what_counts_as_an_answer(status: int, answer: str, wrong: str) -> None:
     assert wrong_with(status, answer) == wrong
 
 
-@pytest.mark.parametrize("body", ["[1]", "{]", '"text"'])
+@pytest.mark.parametrize("body", ["[1]", "{]", '"text"', "[" * 9000])
 def test_a_body_that_is_no_object_is_refused_with_an_example(body: str) -> None:
     with pytest.raises(ValueError, match="must be a JSON object as text"):
         spec(serving={"warmUp": {"path": "/x", "body": body}})
@@ -202,6 +214,37 @@ async def test_a_corrected_request_is_asked_at_once_and_makes_no_revision(engine
 
 async def test_what_is_on_its_way_ends_with_the_process(engine: Engine) -> None:
     world = await world_with_server(engine)
+    (task,) = (task for task in asyncio.all_tasks() if task.get_name() == "warm-up of serving-0")
     await world.reconciler.close()
-    assert ready(world) == ("False", "WarmingUp")
+    assert task.cancelled()
     assert not engine.woken
+
+
+async def test_the_running_revision_is_asked_as_it_is_and_not_as_an_edit_that_is_held(engine: Engine) -> None:
+    engine.gate.set()
+    world = await world_with_server(engine)
+    await answered(world, engine)
+    world.edit(model={"name": MODEL, "servedName": "other"}, rollout={"strategy": "Hold"})
+    world.later()
+    world.pod(Component.SERVING, podIP="127.0.0.1")
+    await world.settle()
+    await answered(world, engine)
+    assert world.condition("Planned")["reason"] == "Held"
+    assert [each["model"] for each in engine.asked] == [MODEL, MODEL]
+
+
+async def test_whatever_an_answer_is_it_is_an_answer(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> str:
+        raise KeyError("what nobody thought of")
+
+    monkeypatch.setattr(warmups, "wrong_with", broken)
+    engine.gate.set()
+    world = await world_with_server(engine)
+    await answered(world, engine)
+    assert "what nobody thought of" in world.condition("ServingReady")["message"]
+    assert world.again is not None
+
+
+def test_pauses_end_somewhere() -> None:
+    asked = warmups._Asked(FirstRequest(path="/", body="", timeout_seconds=1), tries=5000)
+    assert asked.pause() == 300

@@ -66,7 +66,10 @@ class Reason(StrEnum):
     RAY_PODS_FAILING = "RayPodsFailing", "A pod of the RayCluster fails; the message has the container's own reason."
     UNSCHEDULABLE = "Unschedulable", "The scheduler finds no node for a pod; the message is the scheduler's."
 
-    SERVER_READY = "ServerReady", "The API server answers /health."
+    SERVER_READY = (
+        "ServerReady",
+        "Every server answers /health and has answered its warm-up request, or the message says why none was tried.",
+    )
     SERVER_STARTING = "ServerStarting", "The server waits for Ray or initialises the engine."
     SERVER_FAILING = "ServerFailing", "The server's container ended with an error; the message has its last words."
     WARMING_UP = "WarmingUp", "A server that became ready is asked its first request (serving.warmUp)."
@@ -80,7 +83,7 @@ class Reason(StrEnum):
     )
     NODE_LOST = (
         "NodeLost",
-        "A pod's node is not Ready; Kubernetes replaces the pod when it gives the node up (300 s) or it is deleted.",
+        "A pod's node is not Ready. A server is replaced after 300 s; pods of a RayCluster only when the node is back or deleted.",
     )
     STAGE_LOST = (
         "StageLost",
@@ -129,8 +132,8 @@ class Reason(StrEnum):
 
     SERVING = (
         "Serving",
-        "Ray is up, and every server at status.endpoint answers /health and has answered its warm-up request (serving.warmUp), which "
-        "passed every stage. On 0.14 and 0.16 /health alone does not notice a dead stage.",
+        "Ray is up, and every server at status.endpoint answers /health and, where a warm-up request is "
+        "known (serving.warmUp), has answered it, so that a request has passed every stage. On 0.14 and 0.16 /health alone does not notice a dead stage.",
     )
     DEGRADED = "Degraded", "Some replicas of the pipeline serve, others do not."
     NOT_SERVING = "NotServing", "No replica of the pipeline serves; the message has the first cause."

@@ -37,7 +37,7 @@ class TokenAuth(StrEnum):
 def _json_object(text: str) -> str:
     try:
         found = json.loads(text)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         msg = f'must be a JSON object as text ({exc}), such as \'{{"input": "Hello"}}\''
         raise ValueError(msg) from exc
     if not isinstance(found, dict):

@@ -116,7 +116,7 @@ def serving_command(owner: Owner, revision: Revision, replica: int) -> list[str]
         beside = [stage.id for stage in plan.stages if stage.pod == "serving" and stage.id != 0]
         return _supervised({_stage_name(0): server, **_stages(revision, beside)}, "--head=$(POD_IP)", "--announce")
     host = names.head_address(owner, cluster_name(owner, revision, replica))
-    return [  # the launcher joins Ray, then becomes the engine
+    return [  # the launcher joins Ray, then runs the engine
         "python3",
         f"{CONFIG_DIR}/{LAUNCHER_FILE}",
         f"--ray-address={ray_address(owner, revision, replica)}",

@@ -27,8 +27,8 @@ def next_step(omni: dict[str, Any], pods: Sequence[PodNow] = ()) -> str:
         "ServerStarting": f"wait ({again}), or look at {logs_of}serving --tail 20",
         "WarmingUp": f"wait for the answer to the first request ({again}), or look at {logs_of}serving --tail 20",
         "WarmUpFailed": f"{logs_of}serving --tail 50; correct serving.warmUp if the request does not suit the model",
-        "StageLost": f"wait, all stages start anew ({again}); why it ended: {logs_of}worker --tail 50",
-        "RestartBackOff": f"{logs_of}worker --previous --tail 50",
+        "StageLost": f"wait, all stages start anew ({again}); why it ended: {logs_of}serving --previous --tail 50",
+        "RestartBackOff": f"look at the pod that the message names, or wait ({again})",
         "ServerFailing": f"{logs_of}serving --previous --tail 50",
         "StoreNotReady": f"{logs_of}store --tail 50",
         "TransportDegraded": f"kubectl omni explain {name} -n {namespace}",
@@ -38,9 +38,10 @@ def next_step(omni: dict[str, Any], pods: Sequence[PodNow] = ()) -> str:
     }
     if (lost := next((p for p in pods if p.state == "its node is not Ready"), None)) is not None:
         return f"bring node {lost.node} back, or delete it if it is gone for good: kubectl describe node {lost.node}"
-    if (bad := next(troubled(pods), None)) is not None and bad.container:
-        previous = " --previous" if bad.restarts else ""
-        return f"kubectl logs -n {namespace} {bad.name} -c {bad.container}{previous} --tail 50"
+    if (bad := next(troubled(pods, str(status.get("revision"))), None)) is not None and bad.container:
+        if not bad.restarts:  # it has not run
+            return f"kubectl describe pod -n {namespace} {bad.name}"
+        return f"kubectl logs -n {namespace} {bad.name} -c {bad.container} --previous --tail 50"
     for kind in ("Ready", "ServingReady", "RayClusterReady", "TransportAsPlanned", "Planned"):
         found = by_type.get(kind, {})
         if found.get("reason") in hints and found.get("status") != "True":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,20 +51,24 @@ def pods_now(access: Access, namespace: str, name: str) -> tuple[PodNow, ...] | 
     query = f"labelSelector={NAME}%3D{name}"
     try:
         found = access.request("GET", f"/api/v1/namespaces/{namespace}/pods?{query}")
-        lost = _lost_nodes(access)
     except AccessError:
         return None
+    lost = _lost_nodes(access, {node for raw in found["items"] if (node := raw["spec"].get("nodeName"))})
     pods = [read(raw, lost=lost) for raw in found["items"] if raw["metadata"]["labels"].get(COMPONENT) in _ORDER]
     return tuple(sorted(pods, key=lambda p: (p.replica, _ORDER.index(Component(p.component)), p.group, p.name)))
 
 
-def _lost_nodes(access: Access) -> Mapping[str, str]:
-    """Nodes that are not Ready, each with the reason; none when nodes may not be listed."""
-    try:
-        nodes = access.request("GET", "/api/v1/nodes")["items"]
-    except AccessError:
-        return {}
-    return {node["metadata"]["name"]: why for node in nodes if (why := _not_ready(node))}
+def _lost_nodes(access: Access, names: Iterable[str]) -> Mapping[str, str]:
+    """Those nodes that are not Ready, each with the reason; none when nodes may not be read."""
+    found = {}
+    for name in names:
+        try:
+            node = access.request("GET", f"/api/v1/nodes/{name}")
+        except AccessError as exc:
+            node, why = None, "it exists no more" if exc.status == 404 else ""
+        if why := why if node is None else _not_ready(node):
+            found[name] = why
+    return found
 
 
 def _not_ready(node: dict[str, Any]) -> str:
@@ -82,11 +86,11 @@ def read(raw: dict[str, Any], *, lost: Mapping[str, str]) -> PodNow:
     containers = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
     words, container = _words(containers)
     state = str(status.get("phase", "Pending"))
-    if "deletionTimestamp" in meta:
-        state = "ending"
-    elif node in lost:
+    if node in lost:
         state = "its node is not Ready"
         words = f"node {node}: {lost[node]}"
+    elif "deletionTimestamp" in meta:
+        state = "ending"
     elif conditions.get("PodScheduled", {}).get("status") == "False":
         state, words = "not placed", str(conditions["PodScheduled"].get("message", ""))
     elif (waits := _waiting(containers)) is not None:
@@ -163,11 +167,13 @@ def _add(branch: Tree, pod: PodNow, stages: Sequence[str]) -> None:
         leaf.add(Text(pod.words if not pod.ready else f"last ended: {pod.words}", style="dim" if pod.ready else ""))
 
 
+_OVER = frozenset({"Failed", "Succeeded"})  # an evicted pod has a successor
 _ON_THE_WAY = frozenset({"starting", "Pending", "ending", "not placed"})
 
 
-def troubled(pods: Sequence[PodNow]) -> Iterator[PodNow]:
-    """Pods that a person should look at, the worst first: those that fail, then those that start again."""
-    bad = [p for p in pods if not p.ready and p.state not in _ON_THE_WAY]
+def troubled(pods: Sequence[PodNow], revision: str) -> Iterator[PodNow]:
+    """Pods of a revision that a person should look at, the worst first: those that fail, then those that start again."""
+    mine = [p for p in pods if p.revision == revision and not p.ready and p.state not in _OVER]
+    bad = [p for p in mine if p.state not in _ON_THE_WAY]
     yield from bad
-    yield from (p for p in pods if not p.ready and p.words and p not in bad)
+    yield from (p for p in mine if p.words and p not in bad)

@@ -80,7 +80,9 @@ def judge(observed: Observed, outcome: Outcome) -> Health:
         for replica in available
         if down is None and str(replica) in answered and (not clusters or clusters[replica].up)
     ]
-    held, lost = outcome.held_back, _on_lost_node(observed, active, servers)
+    held = outcome.held_back
+    gone = [p for p in servers if not p.deleting] if len(available) < outcome.replicas else []
+    lost = _on_lost_node(observed, active, gone)
     return Health(
         ray=ray,
         serving=_refused_pods(observed, active)
@@ -132,10 +134,10 @@ def _ray(observed: Observed, active: Known, states: Sequence[_ClusterState], pod
     ray_pods = [p for p in pods if p.labels.get(COMPONENT) in {Component.HEAD, Component.WORKER}]
     if all(state.up for state in states):
         return Verdict(kind, Truth.TRUE, Reason.RAY_READY, "; ".join(state.text for state in states))
-    if (lost := _on_lost_node(observed, active, ray_pods)) is not None:
-        return Verdict(kind, Truth.FALSE, Reason.NODE_LOST, lost)
     if (found := _failing(ray_pods, active)) is not None:
         return Verdict(kind, Truth.FALSE, found[0], found[1])
+    if (lost := _on_lost_node(observed, active, ray_pods)) is not None:
+        return Verdict(kind, Truth.FALSE, Reason.NODE_LOST, lost)
     if (refused := next((state.text for state in states if state.failed), None)) is not None:
         return Verdict(kind, Truth.FALSE, Reason.RAY_PODS_FAILING, refused)
     text = next(state.text for state in states if not state.up)
@@ -170,7 +172,8 @@ def _cluster_state(cluster: Child, *, least: int) -> _ClusterState:
 def _on_lost_node(observed: Observed, active: Known, pods: Sequence[Pod]) -> str | None:
     for pod in pods:
         if pod.node in observed.lost_nodes and not pod.ready:
-            return f"{who(pod, active)} is on node {pod.node}, which is not Ready; it is replaced when the node comes back or is given up"
+            what = f"{who(pod, active)} is on node {pod.node}, which is not Ready"
+            return f"{what}; bring the node back, or delete it if it is gone for good, since KubeRay waits for its pods"
     return None
 
 

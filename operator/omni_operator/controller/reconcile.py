@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -133,8 +132,8 @@ class Reconciler:
         active = outcome.active
         if active is None or not outcome.replicas:
             return outcome
-        spec = decision.spec or active.revision.spec
-        answers, until = self._warm_ups.ask(observed, active, spec)
+        wanted = (decision.spec or active.revision.spec).serving.warm_up
+        answers, until = self._warm_ups.ask(observed, active, wanted)
         outcome = replace(outcome, answers=answers)
         pause = None
         if not outcome.retiring:
@@ -217,6 +216,12 @@ class Reconciler:
         A new head does not know an old raylet, and a stage actor whose pod restarted stays dead, while /health says 200 (0.16, run).
         """
         revision, ended = wanted.revision, set[str]()
+        for number in map(str, range(replicas)):
+            past = (observed.omni.key, revision.name, number)
+            if left := self._restarts.wait(past):
+                ended.add(number)
+                act.look_again(left)
+                act.held_back = act.held_back or self._restarts.why(past)
         for replica in range(replicas if wanted.ray_pods else 0):
             name = names.serving(observed.owner, revision.name, replica)
             server = observed.children.get(("Deployment", name))
@@ -231,23 +236,28 @@ class Reconciler:
                     text = f"Deployment {name}: ended, since RayCluster {cluster} {what}; it is made again to join it"
                     act.stories.append(Story(False, "Repaired", text))
         for pod, why in observed.bereft_servers(wanted):
-            if pod.replica not in ended:  # whose Deployment takes it along
-                await self._end_bereft(observed.omni.key, pod, why, act)
+            if pod.replica not in ended and await self._end_bereft(observed, wanted, pod, why, act):
+                ended.add(pod.replica)
         return ended
 
-    async def _end_bereft(self, key: str, server: Pod, why: str, act: Act) -> None:
-        count, left = self._restarts.count(key, server.replica), self._restarts.wait(key, server.replica)
-        if left:
-            act.look_again(left)
-            pause = math.ceil(self._restarts.pause(key, server.replica))
-            act.held_back = (
-                f"pod {server.name} must start anew, since {why}; {count} servers in a row were ended for such a reason, so this one is "
-                f"ended {pause} s after the last"
-            )
-            return
-        self._restarts.note(key, server.replica)
-        await self._children.end_pod(server)
+    async def _end_bereft(self, observed: Observed, wanted: Known, server: Pod, why: str, act: Act) -> bool:
+        """Ends a server at once, since it cannot answer; True when the next must not be made yet, because it happened before."""
+        past = (observed.omni.key, wanted.revision.name, server.replica)
+        if self._restarts.was_ended(past, server.name):
+            return False  # the watch has not brought that it is ending
+        name = names.serving(observed.owner, wanted.revision.name, int(server.replica))
+        deployment = observed.children.get(("Deployment", name))
+        again = self._restarts.count(past) > 0 and deployment is not None
+        if again and deployment is not None:
+            await self._children.delete(observed, deployment, act)
+        else:
+            await self._children.end_pod(server)
+        pause = self._restarts.note(past, server.name, why)
         act.stories.append(Story(True, "ServerRestarted", f"pod {server.name}: ended, since {why}"))
+        if again:
+            act.held_back = self._restarts.why(past)
+            act.look_again(pause)
+        return again
 
     async def _report(self, observed: Observed, outcome: Outcome, act: Act) -> float | None:
         status, again = make_status(observed, outcome, now=self.now())

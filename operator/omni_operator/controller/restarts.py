@@ -1,52 +1,70 @@
-"""How often the operator may end servers: a stage that fails again and again must not take its server along every time.
+"""How often the operator has ended servers: a stage that fails again and again must not make its server start every time.
 
-Containers have the kubelet's own back-off; this is the same for what the operator does. It is kept in memory: a new process of the
-operator begins anew, which costs one restart at most.
+A server that lost what it joined is ended at once, since it cannot answer. The first gets its successor at once; the next ones later
+each time, as containers do from the kubelet. It is kept in memory: a new process of the operator begins anew.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 FIRST_PAUSE, LONGEST_PAUSE = 20.0, 600.0
-FORGOTTEN_AFTER = 1200.0  # seconds without a restart; longer than the longest pause and a start together
+FORGOTTEN_AFTER = 3600.0  # seconds; longer than the longest pause and a start by the default budgets
+
+Past = tuple[str, str, str]  # key of an OmniDeployment, revision, replica
 
 
 @dataclass(slots=True)
-class _Past:
-    count: int = 0
-    last: float = float("-inf")
+class _Ended:
+    count: int
+    last: float
+    pod: str
+    why: str
 
 
 @dataclass(slots=True)
 class Restarts:
-    """Ended servers by OmniDeployment and replica."""
+    """Ended servers of every replica of a revision."""
 
     clock: Callable[[], float] = time.monotonic
-    _past: dict[str, dict[str, _Past]] = field(default_factory=dict)
+    _ended: dict[Past, _Ended] = field(default_factory=dict)
 
     def forget(self, key: str) -> None:
-        """Drops what is known of an OmniDeployment that is gone, or was changed."""
-        self._past.pop(key, None)
+        """Drops what is known of an OmniDeployment that is gone."""
+        for past in [past for past in self._ended if past[0] == key]:
+            del self._ended[past]
 
-    def count(self, key: str, replica: str) -> int:
-        """Servers of a replica that were ended in a row."""
-        past = self._past.get(key, {}).get(replica)
-        return past.count if past is not None and self.clock() - past.last < FORGOTTEN_AFTER else 0
+    def count(self, past: Past) -> int:
+        """Servers that were ended in a row."""
+        found = self._ended.get(past)
+        return found.count if found is not None and self.clock() - found.last < FORGOTTEN_AFTER else 0
 
-    def wait(self, key: str, replica: str) -> float:
-        """Seconds until its server may be ended; 0 when it may be now. The first is ended at once."""
-        past = self._past.get(key, {}).get(replica, _Past())
-        return max(0.0, past.last + self.pause(key, replica) - self.clock())
+    def was_ended(self, past: Past, pod: str) -> bool:
+        """Whether this very server has been ended."""
+        found = self._ended.get(past)
+        return found is not None and found.pod == pod
 
-    def pause(self, key: str, replica: str) -> float:
-        """Seconds from the last end to the next."""
-        count = self.count(key, replica)
-        return float(min(FIRST_PAUSE * 2 ** (count - 1), LONGEST_PAUSE)) if count else 0.0
+    def wait(self, past: Past) -> float:
+        """Seconds until the next server may be made; 0 when it may be now."""
+        pause = self._pause(past)
+        return max(0.0, self._ended[past].last + pause - self.clock()) if pause else 0.0
 
-    def note(self, key: str, replica: str) -> None:
-        """A server of a replica was ended."""
-        count = self.count(key, replica)
-        self._past.setdefault(key, {})[replica] = _Past(count + 1, self.clock())
+    def why(self, past: Past) -> str:
+        """What is waited for, in words that do not change meanwhile."""
+        found = self._ended[past]
+        return (
+            f"pod {found.pod} was ended, since {found.why}; that makes {found.count} in a row, so the next is made "
+            f"{math.ceil(self._pause(past))} s after it"
+        )
+
+    def note(self, past: Past, pod: str, why: str) -> float:
+        """A server was ended; the seconds until the next may be made."""
+        self._ended[past] = _Ended(self.count(past) + 1, self.clock(), pod, why)
+        return self._pause(past)
+
+    def _pause(self, past: Past) -> float:
+        count = self.count(past)
+        return float(min(FIRST_PAUSE * 2 ** min(count - 2, 10), LONGEST_PAUSE)) if count > 1 else 0.0

@@ -11,6 +11,18 @@ def url(address: str, port: int, path: str) -> str:
     return f"http://{host}:{port}{path}"
 
 
+async def beginning(answer: aiohttp.ClientResponse, *, limit: int) -> str:
+    """The first `limit` bytes of the body, read to its end.
+
+    Raises:
+        aiohttp.ClientError: The connection broke.
+    """
+    found = bytearray()
+    async for chunk in answer.content.iter_chunked(1 << 16):
+        found += chunk[: limit - len(found)]
+    return found.decode(errors="replace")
+
+
 async def text(answer: aiohttp.ClientResponse, *, limit: int) -> str:
     """The body.
 

@@ -7,13 +7,14 @@ in status, so that another process of the operator does not ask again.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import aiohttp
 
-from omni_operator.api.spec import OmniDeploymentSpec
+from omni_operator.api.serving_spec import WarmUpSpec
 from omni_operator.children.names import COMPONENT, Component
 from omni_operator.controller import servers
 from omni_operator.controller.answers import Answer, Answers, Server
@@ -21,8 +22,9 @@ from omni_operator.controller.objects import Pod
 from omni_operator.controller.observed import Known, Observed
 from omni_operator.engine.warm_up import FirstRequest, Unasked, first_request, wrong_with
 
+_log = logging.getLogger(__name__)
 _PAUSE, _LONGEST_PAUSE = 30.0, 300.0
-_ANSWER_BYTES = 64 << 20
+_JUDGED_BYTES = 1 << 20
 
 
 @dataclass(slots=True)
@@ -42,7 +44,7 @@ class _Asked:
 
     def pause(self) -> float:
         """Seconds from the last try to the next."""
-        return float(min(_PAUSE * 2 ** (self.tries - 1), _LONGEST_PAUSE)) if self.tries else 0.0
+        return float(min(_PAUSE * 2 ** min(self.tries - 1, 10), _LONGEST_PAUSE)) if self.tries else 0.0
 
 
 @dataclass(slots=True)
@@ -69,10 +71,10 @@ class WarmUps:
             self.forget(key)
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def ask(self, observed: Observed, active: Known, spec: OmniDeploymentSpec) -> tuple[Answers, float | None]:
+    def ask(self, observed: Observed, active: Known, wanted: WarmUpSpec) -> tuple[Answers, float | None]:
         """Asks servers that are new; what is known of all, and the seconds after which one is to be asked again."""
         key = observed.omni.key
-        request = first_request(spec, pipeline=active.revision.plan.pipeline)
+        request = first_request(active.revision.spec, wanted, pipeline=active.revision.plan.pipeline)
         if isinstance(request, Unasked):
             self.forget(key)
             return Answers(unasked=request.why), None
@@ -99,7 +101,11 @@ class WarmUps:
         return Answers(servers={server: asked.answer for server, asked in known.items()}), min(waits, default=None)
 
     async def _ask(self, key: str, asked: _Asked, address: str, port: int) -> None:
-        wrong = await _post(asked.request, address, port)
+        try:
+            wrong = await _post(asked.request, address, port)
+        except Exception as exc:  # whatever an answer may hold: a request that is never over would never be asked again
+            _log.exception("warm-up of %s", key)
+            wrong = f"{type(exc).__name__}: {exc}"
         asked.task, asked.ended, asked.tries = None, self.clock(), asked.tries + 1
         asked.answer = Answer(passed=not wrong, wrong=wrong)
         self.wake(key)
@@ -125,7 +131,8 @@ async def _post(request: FirstRequest, address: str, port: int) -> str:
             aiohttp.ClientSession(timeout=patience, headers={"Content-Type": "application/json"}) as session,
             session.post(servers.url(address, port, request.path), data=request.body, allow_redirects=False) as answer,
         ):
-            return wrong_with(answer.status, await servers.text(answer, limit=_ANSWER_BYTES))
+            begin = await servers.beginning(answer, limit=_JUDGED_BYTES)
+            return wrong_with(answer.status, begin)
     except TimeoutError:
         return f"no answer within {request.timeout_seconds} s (serving.warmUp.timeoutSeconds)"
     except (aiohttp.ClientError, OSError, ValueError) as exc:

@@ -6,12 +6,12 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from omni_operator.api.serving_spec import WarmUpMode
+from omni_operator.api.serving_spec import WarmUpMode, WarmUpSpec
 from omni_operator.api.spec import OmniDeploymentSpec
 from omni_operator.engine.pipeline import WarmUp, catalog
 
 # vLLM asks for a key when it is given one; it reads no other place (vllm/entrypoints/openai).
-_KEYS = ("--api-key", "VLLM_API_KEY", "--ssl-certfile")
+_KEYS = ("--api-key", "VLLM_API_KEY")
 _CHAT = {"messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 16}
 
 
@@ -31,17 +31,23 @@ class Unasked:
     why: str
 
 
-def first_request(spec: OmniDeploymentSpec, *, pipeline: str) -> FirstRequest | Unasked:
-    """The request for the servers of a pipeline, which is its name in the catalog or in the spec, or why there is none."""
-    wanted = spec.serving.warm_up
+def first_request(spec: OmniDeploymentSpec, wanted: WarmUpSpec, *, pipeline: str) -> FirstRequest | Unasked:
+    """The request for the servers of a revision, or why there is none.
+
+    Args:
+        spec: The revision's.
+        wanted: serving.warmUp as it is now.
+        pipeline: The pipeline's name in the catalog or in the spec.
+    """
     if wanted.mode is WarmUpMode.NEVER:
         return Unasked("serving.warmUp.mode is Never")
+    flags = [arg.partition("=")[0].replace("_", "-") for arg in spec.engine.extra_args]
+    given = [*flags, *(env.name for env in spec.engine.env)]
+    if found := next((key for key in _KEYS if key in given), None):
+        return Unasked(f"{found} keeps others from asking")
     if wanted.path is not None and wanted.body is not None:
         path, body = wanted.path, json.loads(wanted.body)
     else:
-        given = [arg.partition("=")[0] for arg in spec.engine.extra_args] + [env.name for env in spec.engine.env]
-        if found := next((key for key in _KEYS if key in given), None):
-            return Unasked(f"{found} keeps others from asking")
         if _known(spec, pipeline) is not WarmUp.CHAT:
             return Unasked("no request is known that warms this pipeline up; give serving.warmUp.path and body")
         path, body = "/v1/chat/completions", _CHAT
@@ -53,7 +59,7 @@ def wrong_with(status: int, answer: str) -> str:
     """What is wrong with an answer; empty when nothing is. vllm-omni 0.16 reports errors of stages in an answer of status 200 (run)."""
     try:
         found: Any = json.loads(answer)
-    except ValueError:  # audio, or a page of a proxy
+    except (ValueError, RecursionError):  # audio, a page of a proxy, or the beginning of something long
         found = None
     error = found.get("error") if isinstance(found, dict) else None
     if status < 300 and not error:

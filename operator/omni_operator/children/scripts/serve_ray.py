@@ -257,38 +257,56 @@ def main(argv: list[str]) -> int:
 def own_address(address: str) -> str:
     """This pod's address as Ray sees it."""
     host, _, port = address.rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=5) as connection:
-        return str(connection.getsockname()[0])
+    try:
+        with socket.create_connection((host, int(port)), timeout=5) as connection:
+            return str(connection.getsockname()[0])
+    except OSError as exc:
+        raise GiveUpError(
+            "RayUnreachable", f"the Ray head at {address} was left right after it was joined: {exc}"
+        ) from exc
 
 
-def dead_stage(dashboard: str, here: str) -> str:
-    """An actor with an accelerator that the server in this pod has started and that is dead, and of what; empty when there is none."""
+# How actors end that were told to, or that nobody holds any more (Ray's ActorDiedErrorContext.Reason): the server's own doing.
+ON_PURPOSE = ("RAY_KILL", "OUT_OF_SCOPE", "REF_DELETED")
+
+
+def dead_actor(dashboard: str, here: str) -> str:
+    """An actor that the server in this pod has started and that has died, and of what; empty when there is none.
+
+    Every stage is an actor, and so are the two queues by which the server reaches it (0.16); without any of them requests hang.
+    """
     jobs = [job for job in fetch(f"{dashboard}/api/jobs/") if job.get("status") == "RUNNING"]
     mine = {job["job_id"] for job in jobs if (job.get("driver_info") or {}).get("node_ip_address") == here}
     dead = "filter_keys=state&filter_predicates=%3D&filter_values=DEAD"
     answer = fetch(f"{dashboard}/api/v0/actors?limit=10000&detail=1&{dead}")
     for actor in answer["data"]["result"]["result"]:
-        if actor["job_id"] in mine and (actor.get("required_resources") or {}).get("GPU"):
-            cause: dict[str, Any] = next(iter((actor.get("death_cause") or {}).values()), {})
+        causes: list[dict[str, Any]] = [cause for cause in (actor.get("death_cause") or {}).values() if cause]
+        cause = causes[0] if causes else {}
+        if actor["job_id"] in mine and cause.get("reason") not in ON_PURPOSE:
             where = f"pid {actor.get('pid')} at {cause.get('node_ip_address', 'an unknown address')}"
-            why = str(cause.get("error_message") or "Ray does not say why").strip()[:600]
-            return f"a stage's actor ({actor.get('class_name')}, {where}) has ended: {why}"
+            why = str(cause.get("error_message") or "Ray does not say why").strip()
+            if len(why) > 600:  # the end of a traceback says most
+                why = f"{why[:150]} ... {why[-450:]}"
+            return f"Ray actor {actor.get('class_name')} ({where}) has died: {why}"
     return ""
 
 
 class Watch:
-    """Asks Ray for dead stages until there is one."""
+    """Asks Ray for dead actors until there is one, or the server was told to end."""
 
     def __init__(self, dashboard: str, here: str) -> None:
         self.dashboard, self.here = dashboard, here
-        self.found = ""
+        self.found, self.over = "", False
 
     def run(self) -> None:
         """Asks; what cannot be asked now is asked later, since a Ray head that is gone is the operator's affair."""
         while not self.found:
             time.sleep(WATCH_SECONDS)
             try:
-                self.found = dead_stage(self.dashboard, self.here)
+                found = dead_actor(self.dashboard, self.here)
+                if self.over:
+                    return
+                self.found = found
             except (OSError, ValueError, KeyError, TypeError, AttributeError, http.client.HTTPException):
                 continue
 
@@ -314,12 +332,14 @@ def run(command: list[str], dashboard: str, here: str) -> int:
             f"the engine image cannot run `{command[0]}` ({exc.strerror}); set engine.image to one with vllm-omni",
         ) from exc
 
+    watch = Watch(dashboard, here)
+
     def hand_on(number: int, _: FrameType | None) -> None:
+        watch.over = True
         with contextlib.suppress(ProcessLookupError):
             os.kill(engine.pid, number)
 
     on_signals(hand_on)
-    watch = Watch(dashboard, here)
     threading.Thread(target=watch.run, daemon=True).start()
     status = None
     while status is None and not watch.found:
