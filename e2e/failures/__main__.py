@@ -15,6 +15,7 @@ from e2e.failures.blows import HEADLESS, RAY, Blow
 from e2e.failures.watch import Client, Said, said
 from e2e.test_modern_engine import THREE
 from e2e.world import ENGINE, GPU, ROOT, Omni, devices, kubectl_json
+from omni_operator.controller.restarts import CALM
 
 PAGE = ROOT / "docs/reference/failures.md"
 PICTURES = ROOT / "out/failures"
@@ -117,6 +118,7 @@ def round_of(
         omni.wait("Ready", seconds=900)
         records = []
         for blow in blows:
+            time.sleep(CALM)  # so that it is no repetition of the one before
             shell.say(f"== {title}: {blow.part}")
             records.append(strike(omni, blow))
         omni.delete()

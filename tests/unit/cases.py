@@ -153,6 +153,10 @@ CASES = {
     "local": Case(make.spec(engine={"version": "0.30.0"}), make.ONE_NODE),
     "local-0.18": Case(make.spec(engine={"version": "0.18.0"}), make.ONE_NODE),
     "headless-store": Case(make.spec(engine={"version": "0.30.0"}), ONE_EACH),
+    "headless-spanning": Case(
+        make.spec(engine={"version": "0.30.0"}, stages=[{"name": "talker", "accelerators": 2}]),
+        inventory(*(node(n, 1) for n in "abcd")),
+    ),
     "headless-nixl": Case(
         make.spec(model={"pipeline": "qwen3_omni_moe"}, engine={"version": "0.30.0", "nixl": True}), ONE_EACH_RDMA
     ),

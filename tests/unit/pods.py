@@ -43,7 +43,8 @@ def templates(obj: Mapping[str, Any]) -> list[tuple[int, dict[str, Any]]]:
     if obj["kind"] == "Deployment":
         return [(spec["replicas"], spec["template"])]
     if obj["kind"] == "RayCluster":
-        workers = [(group["replicas"], group["template"]) for group in spec["workerGroupSpecs"]]
+        groups = spec["workerGroupSpecs"]
+        workers = [(group["replicas"] * group.get("numOfHosts", 1), group["template"]) for group in groups]
         return [(1, spec["headGroupSpec"]["template"]), *workers]
     return []
 

@@ -55,7 +55,7 @@ def chain(stages: int, **parts: Any) -> OmniDeploymentSpec:
 
 def headless(stages: int, *, largest: int, wanted: Strategy = Strategy.AUTO) -> list[Layout]:
     demands = [StageDemand(id=number, devices=(number,)) for number in range(stages)]
-    return list(layouts(demands, backend=Backend.HEADLESS, wanted=wanted, largest=largest))
+    return list(layouts(demands, backend=Backend.HEADLESS, wanted=wanted, largest=largest, whole=largest))
 
 
 def mixed(count: int) -> Inventory:

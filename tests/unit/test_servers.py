@@ -173,8 +173,8 @@ async def test_a_worker_that_fails_again_and_again_lets_its_server_be_made_later
         await world.settle()
         assert world.condition("Ready")["status"] == "True"
 
-    def worker_fails() -> None:
-        world.later()
+    def worker_fails(*, after: float = 59) -> None:
+        world.later(after)
         states = [{"name": "main", "restartCount": 4, "state": {"running": {"startedAt": world.stamp}}}]
         world.pod(Component.WORKER, 1, containerStatuses=states)
 
@@ -195,8 +195,7 @@ async def test_a_worker_that_fails_again_and_again_lets_its_server_be_made_later
         now[0] += pause
         assert await world.look() == [("make", f"Deployment {world.server}")]
         await serves()
-    now[0] += 3601
-    worker_fails()
+    worker_fails(after=60)
     assert [what for what, _ in await world.look()] == ["delete"]
     assert world.condition("ServingReady")["reason"] != "RestartBackOff"
 
@@ -204,9 +203,11 @@ async def test_a_worker_that_fails_again_and_again_lets_its_server_be_made_later
 def test_pauses_end_somewhere_and_go_with_their_revision() -> None:
     restarts, past = Restarts(clock=lambda: 0.0), ("shop/omni", "aaaa", "0")
     for number in range(2000):
-        pause = restarts.note(past, f"serving-{number}", "why")
+        pause = restarts.note(past, f"serving-{number}", "why", lasted=59)
     assert pause == 600
     assert restarts.wait(("shop/omni", "bbbb", "0")) == 0
+    assert restarts.note(past, "serving", "why", lasted=60) == 0
+    restarts.note(past, "serving", "why", lasted=0)
     restarts.forget("shop/omni")
     assert restarts.wait(past) == 0
 

@@ -11,11 +11,12 @@ from omni_operator.children import names
 from omni_operator.children.names import CONFIG_DIR, LAUNCHER_FILE, STAGES_FILE, SUPERVISOR_FILE, Owner
 from omni_operator.children.revision import Revision
 from omni_operator.engine.records import release_of
-from omni_operator.planning.model import PodSecurity
+from omni_operator.planning.model import PodSecurity, WorkerGroup
 from omni_operator.planning.ports import EPOCH_PORT, MASTER_PORT
 
 DASHBOARD_PORT = 8265
 _MARGIN_SECONDS = 60
+_RAY_NODE, _HOST_INDEX = "ray start", "OMNI_HOST_INDEX"
 _RAY_START = ["bash", "-c", 'eval "$KUBERAY_GEN_RAY_START_CMD"']
 
 
@@ -130,10 +131,21 @@ def serving_command(owner: Owner, revision: Revision, replica: int) -> list[str]
     ]
 
 
-def worker_command(owner: Owner, revision: Revision, replica: int, stages: Sequence[int]) -> list[str]:
+def worker_command(owner: Owner, revision: Revision, replica: int, group: WorkerGroup) -> list[str]:
     """A worker's container on backend Headless: KubeRay's own `ray start`, and the stages beside it."""
     head = f"{names.head_service(owner, revision.name, replica)}.{owner.namespace}.svc"
-    return _supervised({"ray start": _RAY_START, **_stages(revision, stages)}, f"--head={head}")
+    stages = [stage.id for stage in revision.plan.stages if stage.pod == group.name]
+    first = [f"--first-host=$({_HOST_INDEX})"] if group.spans else []
+    return _supervised({_RAY_NODE: _RAY_START, **_stages(revision, stages)}, f"--head={head}", *first)
+
+
+def spanning_environment(owner: Owner, revision: Revision, replica: int) -> list[dict[str, Any]]:
+    """What pods of a stage that spans them need: which of them it is, and the Ray cluster for its engine, which asks nothing else for it."""
+    index = {"fieldRef": {"fieldPath": "metadata.labels['ray.io/replica-host-index']"}}  # KubeRay 1.6, numOfHosts
+    return [
+        {"name": _HOST_INDEX, "valueFrom": index},
+        {"name": "RAY_ADDRESS", "value": ray_address(owner, revision, replica)},
+    ]
 
 
 def ray_head_command() -> list[str]:

@@ -25,6 +25,8 @@ def summary(plan: Plan) -> str:
             f"{first} in the serving pod with {plan.serving.accelerators} x {devices}, {pods} with "
             f"{plan.accelerators - plan.serving.accelerators} x {devices} for the other stages"
         )
+        if spread := [f"{', '.join(group.stages)} over {group.pods} of them" for group in plan.groups if group.spans]:
+            where = f"{where}, {' and '.join(spread)}"
     elif plan.cluster_ref:
         where = f"{plan.accelerators} stages as Ray actors in RayCluster {plan.cluster_ref}"
     elif plan.strategy is Strategy.ONE_NODE:

@@ -96,10 +96,11 @@ def _workers(owner: Owner, revision: Revision, replica: int, group: WorkerGroup)
     sizes, headless = group.sizes, plan.backend is Backend.HEADLESS
     found, mounts = pod.volumes(owner, revision, replica=replica, shm_bytes=sizes.shm_bytes, config=headless)
     env = command.environment(owner, revision, replica=replica, server=False)
+    if group.spans:
+        env += command.spanning_environment(owner, revision, replica)
     ray = pod.container(owner, revision, name=names.WORKER_CONTAINER, env=env, rdma=group.rdma, mounts=mounts)
     if headless:
-        mine = [stage.id for stage in plan.stages if stage.pod == group.name]
-        ray["command"] = command.worker_command(owner, revision, replica, mine)
+        ray["command"] = command.worker_command(owner, revision, replica, group)
     ray["resources"] = pod.resources(
         pod.folded(
             pod.stage_resources(revision, group.stages), together=headless or group.pods == 1, stages=len(group.stages)
@@ -110,17 +111,21 @@ def _workers(owner: Owner, revision: Revision, replica: int, group: WorkerGroup)
         extra_memory_bytes=sizes.shm_bytes + sizes.pool_bytes,
         disk_bytes=sizes.disk_bytes,
     )
+    # What Ray may give to the workers of a stage that spans pods must be that stage's own.
+    for_ray = group.accelerators if group.spans or not any(g.spans for g in plan.groups) else 0
+    count = 1 if group.spans else group.pods
     return {
         "groupName": group.name,
-        "replicas": group.pods,
-        "minReplicas": group.pods,
-        "maxReplicas": group.pods,
+        "replicas": count,
+        "minReplicas": count,
+        "maxReplicas": count,
+        **({"numOfHosts": group.pods} if group.spans else {}),
         # vllm-omni asks for bundles of {GPU: 1, CPU: 1}; the counts are said outright since KubeRay cannot guess every device.
         "rayStartParams": {
             "object-store-memory": str(sizes.object_store_bytes),
             **spec.ray.worker_start_params,
-            "num-cpus": str(group.accelerators),
-            "num-gpus": str(group.accelerators),
+            "num-cpus": str(for_ray),
+            "num-gpus": str(for_ray),
         },
         "template": {
             "metadata": pod.pod_metadata(owner, revision, Component.WORKER, replica=replica),

@@ -84,7 +84,7 @@ def _deploy(owner: Owner, revision: Revision, release: Release, pipeline: Pipeli
 
 
 def _deploy_entry(raw: dict[str, Any], *, revision: Revision, stage: StagePlan, kind: StageKind) -> dict[str, Any]:
-    out: dict[str, Any] = {**raw, "devices": _devices(stage)}
+    out: dict[str, Any] = {**raw, **({"devices": _devices(stage)} if stage.devices else {})}
     if stage.replicas > 1:
         out["num_replicas"] = stage.replicas
     mine = _engine_args(revision, stage, kind=kind)
@@ -98,10 +98,12 @@ def _devices(stage: StagePlan) -> str:
 def _engine_args(revision: Revision, stage: StagePlan, *, kind: StageKind) -> dict[str, Any]:
     """The user's arguments; a number of accelerators is tensor parallelism unless they say otherwise."""
     override = next((o for o in revision.spec.stages if o.name == stage.name), None)
-    if override is None:
+    if override is None and not stage.ranks:
         return {}
-    mine: dict[str, Any] = dict(override.engine_args or {})
-    asked = override.accelerators
+    mine: dict[str, Any] = dict((override.engine_args if override else None) or {})
+    if stage.ranks:
+        mine["distributed_executor_backend"] = "ray"
+    asked = (override.accelerators if override else None) or stage.ranks or None
     if asked is not None and kind is not StageKind.DIFFUSION and not any(key in mine for key in PARALLEL):
         mine["tensor_parallel_size"] = asked
     return mine

@@ -247,12 +247,13 @@ class Reconciler:
             return False  # the watch has not brought that it is ending
         name = names.serving(observed.owner, wanted.revision.name, int(server.replica))
         deployment = observed.children.get(("Deployment", name))
-        again = self._restarts.count(past) > 0 and deployment is not None
+        lasted = (self.now() - datetime.fromisoformat(server.ready_since)).total_seconds()
+        again = self._restarts.again(past, lasted=lasted) and deployment is not None
         if again and deployment is not None:
             await self._children.delete(observed, deployment, act)
         else:
             await self._children.end_pod(server)
-        pause = self._restarts.note(past, server.name, why)
+        pause = self._restarts.note(past, server.name, why, lasted=lasted)
         act.stories.append(Story(True, "ServerRestarted", f"pod {server.name}: ended, since {why}"))
         if again:
             act.held_back = self._restarts.why(past)

@@ -1,7 +1,8 @@
 """How often the operator has ended servers: a stage that fails again and again must not make its server start every time.
 
-A server that lost what it joined is ended at once, since it cannot answer. The first gets its successor at once; the next ones later
-each time, as containers do from the kubelet. It is kept in memory: a new process of the operator begins anew.
+A server that lost what it joined is ended at once, since it cannot answer. One that had served for a while gets its successor at
+once; those that follow each other get theirs later each time, as containers do from the kubelet. It is kept in memory: a new process
+of the operator begins anew.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 FIRST_PAUSE, LONGEST_PAUSE = 20.0, 600.0
-FORGOTTEN_AFTER = 3600.0  # seconds; longer than the longest pause and a start by the default budgets
+CALM = 60.0  # seconds that a server must have been ready for its end to be a story of its own
 
 Past = tuple[str, str, str]  # key of an OmniDeployment, revision, replica
 
@@ -37,11 +38,6 @@ class Restarts:
         for past in [past for past in self._ended if past[0] == key]:
             del self._ended[past]
 
-    def count(self, past: Past) -> int:
-        """Servers that were ended in a row."""
-        found = self._ended.get(past)
-        return found.count if found is not None and self.clock() - found.last < FORGOTTEN_AFTER else 0
-
     def was_ended(self, past: Past, pod: str) -> bool:
         """Whether this very server has been ended."""
         found = self._ended.get(past)
@@ -60,11 +56,16 @@ class Restarts:
             f"{math.ceil(self._pause(past))} s after it"
         )
 
-    def note(self, past: Past, pod: str, why: str) -> float:
-        """A server was ended; the seconds until the next may be made."""
-        self._ended[past] = _Ended(self.count(past) + 1, self.clock(), pod, why)
+    def again(self, past: Past, *, lasted: float) -> bool:
+        """Whether a server that was ready for so many seconds is lost so soon after the one before it."""
+        return past in self._ended and lasted < CALM
+
+    def note(self, past: Past, pod: str, why: str, *, lasted: float) -> float:
+        """A server was ended that had been ready for so many seconds; the seconds until the next may be made."""
+        before = self._ended[past].count if self.again(past, lasted=lasted) else 0
+        self._ended[past] = _Ended(before + 1, self.clock(), pod, why)
         return self._pause(past)
 
     def _pause(self, past: Past) -> float:
-        count = self.count(past)
+        count = self._ended[past].count if past in self._ended else 0
         return float(min(FIRST_PAUSE * 2 ** min(count - 2, 10), LONGEST_PAUSE)) if count > 1 else 0.0

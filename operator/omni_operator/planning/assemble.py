@@ -65,6 +65,7 @@ def assemble(
             WorkerGroup(
                 name=shape.name,
                 pods=shape.copies,
+                spans=shape.spans,
                 accelerators=shape.accelerators,
                 stages=tuple(names[i] for i in shape.stages),
                 rdma=uses_rdma(shape),
@@ -106,6 +107,8 @@ def _sizes(
     ranks = {
         stage.id: stage.each if shape.copies > 1 else len(stage.devices) for stage in stages if stage.id in shape.stages
     }
+    if shape.spans:
+        ranks = dict.fromkeys(shape.stages, shape.accelerators)
     return stage_pod_sizes(edges, ranks=ranks, store=store, server=serving, ray_node=not serving)
 
 
@@ -117,6 +120,9 @@ def _stages(layout: Layout, pipeline: Pipeline, stages: Sequence[StageDemand]) -
             out.append(StagePlan(id=stage.id, name=name, pod=layout.workers[0].name, devices=(0,)))
             continue
         home = layout.home(stage.id)
+        if home.spans:  # vLLM takes what Ray gives it; a list of devices would have to name them all (0.28)
+            out.append(StagePlan(id=stage.id, name=name, pod=home.name, devices=(), ranks=stage.each))
+            continue
         alone = home.copies > 1
         near = [other for other in stages if other.id in home.stages]
         devices = tuple(range(stage.each)) if alone else numbered(near)[stage.id]
@@ -143,6 +149,12 @@ def _notes(best: Best, edges: Sequence[EdgePlan], *, spec: OmniDeploymentSpec, r
         notes.append(
             "the pipeline is shipped with async_chunk: true, but no connector that works between these pods carries chunks; it "
             "sends whole payloads, so the first audio comes later"
+        )
+    for shape in (shape for shape in best.layout.workers if shape.spans):
+        stages = ", ".join(best.ground.pipeline.stage(stage).name for stage in shape.stages)
+        notes.append(
+            f"{stages} spans {shape.copies} pods, since no node has {shape.copies * shape.accelerators} accelerators: its tensor "
+            "parallelism crosses the network in every step; the engine must have Ray, and its NCCL the network between the nodes"
         )
     if any(edge.pool_bytes for edge in edges):
         notes.append(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from omni_operator.api.spec import Backend, OmniDeploymentSpec
-from omni_operator.engine.pipeline import Pipeline
+from omni_operator.api.spec import Backend, OmniDeploymentSpec, StageOverride
+from omni_operator.engine.pipeline import Pipeline, Stage, StageKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,12 +18,14 @@ class StageDemand:
         devices: Logical devices of all its copies; stages that name one together share it.
         replicas: Copies.
         apart: Whether copies may be in pods of their own.
+        spans: Whether its accelerators may be in several pods: a language model that vLLM runs by Ray actors of its own.
     """
 
     id: int
     devices: tuple[int, ...]
     replicas: int = 1
     apart: bool = True
+    spans: bool = False
 
     @property
     def each(self) -> int:
@@ -51,8 +53,15 @@ def demands(
         if each != stage.accelerators or replicas != stage.replicas or (override and override.accelerators):
             devices = tuple(range(fresh, fresh + each * replicas))
             fresh += each * replicas
-        made.append(StageDemand(id=stage.id, devices=devices, replicas=replicas, apart=apart))
+        spans = backend is Backend.HEADLESS and _may_span(stage, override) and replicas == 1
+        made.append(StageDemand(id=stage.id, devices=devices, replicas=replicas, apart=apart, spans=spans))
     return tuple(made)
+
+
+def _may_span(stage: Stage, override: StageOverride | None) -> bool:
+    """Whether vLLM's own Ray executor can run it (0.20 on): not the head's stage, and no diffusion, which has none (abstract.py)."""
+    executor = ((override.engine_args or {}) if override else {}).get("distributed_executor_backend", "ray")
+    return stage.id != 0 and stage.kind is not StageKind.DIFFUSION and executor == "ray"
 
 
 def units(stages: Sequence[StageDemand]) -> list[list[StageDemand]]:

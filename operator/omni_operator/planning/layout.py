@@ -6,7 +6,8 @@ one node are not a layout: they could end on a node that cannot hold them all.
 
 Local is one pod. Headless is any partition of the stages into two or more pods: stage 0 in the serving pod, and stages that
 share an accelerator together. All partitions of few stages are looked at: 4140 of 8, and nothing that is shipped has more. Those
-of many are too many (a user may describe 16 stages: 10 480 142 147), so their pods are of successive stages only.
+of many are too many (a user may describe 16 stages: 10 480 142 147), so their pods are of successive stages only. A stage that
+no node could hold even if it were empty is in as few equal pods as nodes can hold, when its engine can be (`spans`).
 """
 
 from __future__ import annotations
@@ -31,12 +32,14 @@ class PodShape:
         stages: Ids of the stages that it runs; with Ray, of those that may run there.
         accelerators: Accelerators of one pod.
         copies: Number of pods.
+        spans: Whether these pods run one copy of one stage together.
     """
 
     name: str
     stages: tuple[int, ...]
     accelerators: int
     copies: int = 1
+    spans: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +83,9 @@ class Layout:
         return Reach.SAME_POD if together else Reach.CROSS_NODE
 
 
-def layouts(stages: Sequence[StageDemand], *, backend: Backend, wanted: Strategy, largest: int) -> Iterator[Layout]:
+def layouts(
+    stages: Sequence[StageDemand], *, backend: Backend, wanted: Strategy, largest: int, whole: int
+) -> Iterator[Layout]:
     """The layouts of a backend.
 
     Args:
@@ -88,6 +93,7 @@ def layouts(stages: Sequence[StageDemand], *, backend: Backend, wanted: Strategy
         backend: How stages run.
         wanted: What the user asks for.
         largest: Accelerators of the largest pod that any node could hold; larger pods are left out.
+        whole: The same, if all nodes were empty; a stage that needs more spans nodes.
     """
     if backend is Backend.RAY:
         yield from _with_ray(len(stages), wanted=wanted)
@@ -96,7 +102,8 @@ def layouts(stages: Sequence[StageDemand], *, backend: Backend, wanted: Strategy
         if wanted is not Strategy.SPREAD and everything.accelerators <= largest:
             yield Layout(backend=backend, strategy=Strategy.ONE_NODE, serving=everything)
     elif wanted is not Strategy.ONE_NODE:
-        yield from _headless(stages, finest=wanted is Strategy.SPREAD, largest=largest)
+        blocks = _Blocks(units(stages), largest=largest, whole=whole)
+        yield from _headless(blocks, finest=wanted is Strategy.SPREAD)
 
 
 def _with_ray(stages: int, *, wanted: Strategy) -> Iterator[Layout]:
@@ -111,8 +118,7 @@ def _with_ray(stages: int, *, wanted: Strategy) -> Iterator[Layout]:
             yield Layout(backend=Backend.RAY, strategy=strategy, serving=serving, workers=(workers,))
 
 
-def _headless(stages: Sequence[StageDemand], *, finest: bool, largest: int) -> Iterator[Layout]:
-    blocks = _Blocks(units(stages), largest=largest)
+def _headless(blocks: _Blocks, *, finest: bool) -> Iterator[Layout]:
     for found in blocks.finest() if finest else blocks.partitions():
         if len(found) > 1:
             serving, *workers = map(blocks.shape, sorted(found, reverse=True))
@@ -125,6 +131,7 @@ class _Blocks:
 
     atoms: Sequence[Sequence[StageDemand]]
     largest: int = field(kw_only=True)
+    whole: int = field(kw_only=True)
     _shapes: dict[int, PodShape] = field(init=False, default_factory=dict)
 
     @property
@@ -136,7 +143,7 @@ class _Blocks:
         """The pod of a block."""
         if block not in self._shapes:
             mine = [stage for bit, unit in zip(self.bits, self.atoms, strict=True) if block & bit for stage in unit]
-            self._shapes[block] = _block(sorted(mine, key=lambda stage: stage.id))
+            self._shapes[block] = _block(sorted(mine, key=lambda stage: stage.id), whole=self.whole)
         return self._shapes[block]
 
     def finest(self) -> Iterator[tuple[int, ...]]:
@@ -165,13 +172,17 @@ class _Blocks:
         return self.shape(block).accelerators <= self.largest
 
 
-def _block(stages: Sequence[StageDemand]) -> PodShape:
+def _block(stages: Sequence[StageDemand], *, whole: int) -> PodShape:
     first = stages[0]
     if first.id == 0:
         return _shape(SERVING, stages)
     name = "-".join(["stage", *(str(stage.id) for stage in stages)])
     if len(stages) == 1 and first.replicas > 1 and first.apart:  # the copies of a stage that is alone may be apart
         return PodShape(name=name, stages=(first.id,), accelerators=first.each, copies=first.replicas)
+    if len(stages) == 1 and first.spans and first.each > whole > 0:
+        fits = (n for n in range(2, first.each + 1) if first.each % n == 0 and first.each // n <= whole)
+        pods = next(fits, 1)
+        return PodShape(name=name, stages=(first.id,), accelerators=first.each // pods, copies=pods, spans=True)
     return _shape(name, stages)
 
 

@@ -109,7 +109,8 @@ class StagePlan(_Value):
         id: Its id.
         name: Its name.
         pod: Name of the worker group that runs it, or "serving"; with Ray, where it may run.
-        devices: Devices that it sees in its pod; with several copies in several pods, those of one copy.
+        devices: Devices that it sees in its pod; with several copies in several pods, those of one copy; none for one that spans pods.
+        ranks: Accelerators over which it is split when it spans pods, else 0.
         replicas: Copies.
     """
 
@@ -118,6 +119,7 @@ class StagePlan(_Value):
     pod: str
     devices: tuple[int, ...]
     replicas: int = 1
+    ranks: int = 0
 
 
 class ServingPod(_Value):
@@ -130,10 +132,14 @@ class ServingPod(_Value):
 
 
 class WorkerGroup(_Value):
-    """Equal worker pods; `accelerators` and `stages` count for one pod (with Ray, stages are placed by Ray)."""
+    """Equal worker pods; `accelerators` and `stages` count for one pod (with Ray, stages are placed by Ray).
+
+    With `spans` they run one stage together: its process in the first pod, its workers, by Ray, in all.
+    """
 
     name: str
     pods: int
+    spans: bool = False
     accelerators: int
     stages: tuple[str, ...]
     rdma: bool = False

@@ -146,8 +146,8 @@ def _layouts(measure: Measure, *, needs: dict[Backend, tuple[StageDemand, ...]],
     for backend, stages in needs.items():
         devices = {device for stage in stages for device in stage.devices}
         if theirs or terrain.enough(len(devices), measure):
-            wanted, largest = spec.placement.strategy, terrain.largest(measure)
-            found += layouts(stages, backend=backend, wanted=wanted, largest=largest)
+            wanted, largest, whole = spec.placement.strategy, terrain.largest(measure), terrain.largest(Measure.OFFERS)
+            found += layouts(stages, backend=backend, wanted=wanted, largest=largest, whole=whole)
     return [each for each in found if not (theirs and each.follows)]
 
 

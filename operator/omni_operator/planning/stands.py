@@ -43,6 +43,7 @@ def layout_of(plan: Plan) -> Layout:
                 stages=tuple(ids[name] for name in group.stages),
                 accelerators=group.accelerators,
                 copies=group.pods,
+                spans=group.spans,
             )
             for group in plan.groups
         ),

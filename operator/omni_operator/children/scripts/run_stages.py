@@ -28,6 +28,8 @@ from types import FrameType
 TERMINATION_LOG = os.environ.get("OMNI_TERMINATION_LOG", "/dev/termination-log")
 POLL_SECONDS = 2.0
 SAY_SECONDS = 10.0
+SETTLE_SECONDS = 4.0
+RAY_NODE = "ray start"
 SILENCE_SECONDS = 60.0  # a head's node may be unreachable for a moment; a head that restarts answers again
 GRACE_SECONDS = float(os.environ.get("OMNI_GRACE_SECONDS", "45"))  # a head takes 32 s to stop (0.30, run)
 
@@ -47,12 +49,17 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--announce", action="store_true", help="this is the head's pod; others end when the head starts anew"
     )
+    parser.add_argument(
+        "--first-host",
+        default="0",
+        help="number of this pod among those that run a stage together; 0 runs it, others are its Ray nodes",
+    )
     parser.add_argument("--run", required=True, type=json.loads, help="commands by name, as a JSON object of lists")
     return parser.parse_args(argv)
 
 
-def announce(port: int) -> None:
-    """Answers every connection with the number of this start."""
+def announce(port: int, processes: Processes) -> None:
+    """Answers every connection with the number of this start, until it is to end: a stage that starts meanwhile waits for the next."""
     start = uuid.uuid4().hex.encode()
     listener = socket.create_server(("", port))
 
@@ -61,7 +68,8 @@ def announce(port: int) -> None:
             try:
                 client, _ = listener.accept()
                 with client:
-                    client.sendall(start)
+                    if not processes.stopping:
+                        client.sendall(start)
             except OSError:
                 time.sleep(POLL_SECONDS)
 
@@ -88,7 +96,11 @@ def wait_for_head(host: str, port: int, processes: Processes) -> tuple[str, str]
         try:
             address = str(socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)[0][4][0])
             if start := ask(address, port):
-                return address, start
+                # A stage that was lost takes its head along, which needs a moment; to join it would be to start twice.
+                time.sleep(SETTLE_SECONDS)
+                if ask(address, port) == start:
+                    return address, start
+                why = f"the head at {address} is ending"
         except OSError as exc:
             why = str(exc)
         passed = time.monotonic() - begun
@@ -193,14 +205,15 @@ def main(argv: list[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
     if args.announce:
-        announce(args.port)
+        announce(args.port, processes)
         follower = Follower(args.head, args.port, args.head, "")
     else:
         follower = Follower(args.head, args.port, *wait_for_head(args.head, args.port, processes))
         threading.Thread(target=follower.watch, daemon=True).start()
     ended = None
     if not processes.stopping:
-        for name, command in args.run.items():
+        mine = args.run if args.first_host == "0" else {name: args.run[name] for name in args.run if name == RAY_NODE}
+        for name, command in mine.items():
             processes.start(name, [part.replace("{head}", follower.address) for part in command])
     while ended is None and not processes.stopping and not follower.ended:
         time.sleep(0.2)
