@@ -55,6 +55,26 @@ def test_headless_runs_stage_0_beside_the_server_and_others_in_worker_groups(wor
     world.wait("all children to go", lambda: not world.children(pods=True))
 
 
+def test_a_stage_that_no_node_can_hold_spans_pods(world: World) -> None:
+    """KubeRay makes its pods together and numbers them; only they have GPUs for Ray."""
+    pool = world.nodes(4, nvidia_com__gpu=1)
+    stages = [{"name": "talker", "accelerators": 2}]
+    world.create(**MODERN, stages=stages, placement={"nodeSelector": pool})
+    omni = world.ready()
+    assert omni["status"]["backend"] == "Headless"
+    assert "talker over 2 of them" in omni["status"]["plan"]["summary"]
+    assert any("talker spans 2 pods" in note for note in omni["status"]["plan"]["notes"])
+    workers = [p for p in world.list("Pod") if p["metadata"]["labels"].get("ray.io/node-type") == "worker"]
+    assert sorted(p["metadata"]["labels"]["ray.io/replica-host-index"] for p in workers) == ["0", "1"]
+    assert len({p["spec"]["nodeName"] for p in workers}) == 2
+    (command,) = {tuple(p["spec"]["containers"][0]["command"]) for p in workers}
+    assert "--first-host=$(OMNI_HOST_INDEX)" in command
+    (config,) = world.list("ConfigMap", "omni.vllm.ai/component=config")
+    talker = yaml.safe_load(config["data"]["stages.yaml"])["stages"][1]
+    assert (talker["tensor_parallel_size"], talker["distributed_executor_backend"]) == (2, "ray")
+    assert "devices" not in talker
+
+
 def test_an_edit_goes_from_one_backend_to_another(world: World) -> None:
     world.create(placement={"nodeSelector": world.nodes(1, nvidia_com__gpu=4)})
     first = world.ready()

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from omni_operator.planning.model import Planned, Reach
+from omni_operator.api.conditions import Reason
+from omni_operator.planning.model import Planned, PodSecurity, Reach, Refused
+from omni_operator.planning.plan import make_plan
 from omni_operator.planning.stands import stands
 from omni_operator.topology.inventory import Inventory, Taint
 from tests.unit import make
@@ -210,3 +212,46 @@ def test_a_plan_stands_while_empty_nodes_could_hold_one_replica() -> None:
 def test_a_plan_on_their_cluster_always_stands() -> None:
     wanted = spec(ray={"clusterRef": {"name": "theirs"}})
     assert stands(planned(wanted, inventory()), spec=wanted, inventory=inventory())
+
+
+def two_talkers(accelerators: int, **args: Any) -> dict[str, Any]:
+    stage = {"name": "talker", "accelerators": accelerators, **({"engineArgs": args} if args else {})}
+    return {"engine": {"version": "0.30.0"}, "stages": [stage]}
+
+
+@pytest.mark.parametrize(
+    ("accelerators", "sizes", "pods"),
+    [
+        (2, (1, 1, 1), [(1, 2, True)]),
+        (4, (1, 2, 2), [(2, 2, True)]),
+        (6, (1, 2, 2, 2), [(2, 3, True)]),
+        (2, (1, 2), [(2, 1, False)]),  # a node holds it
+        (3, (1, 2, 2), [(1, 3, True)]),
+    ],
+)
+def test_a_stage_spans_as_few_pods_as_nodes_allow(
+    accelerators: int, sizes: tuple[int, ...], pods: list[tuple[int, int, bool]]
+) -> None:
+    made = planned(spec(**two_talkers(accelerators)), inventory(*(node(f"n{i}", size) for i, size in enumerate(sizes))))
+    assert [(g.accelerators, g.pods, g.spans) for g in made.groups] == pods
+    assert stands(
+        made,
+        spec=spec(**two_talkers(accelerators)),
+        inventory=inventory(*(node(f"n{i}", size) for i, size in enumerate(sizes))),
+    )
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        two_talkers(2, distributed_executor_backend="mp"),
+        {"engine": {"version": "0.30.0"}, "stages": [{"name": "thinker", "accelerators": 2}]},  # the head's own
+        {"engine": {"version": "0.30.0"}, "stages": [{"name": "talker", "replicas": 2, "accelerators": 2}]},
+    ],
+)
+def test_what_cannot_span_nodes_has_no_layout(parts: dict[str, Any]) -> None:
+    found = make_plan(
+        spec=spec(**parts), inventory=inventory(*(node(n, 1) for n in "abcdef")), pod_security=PodSecurity.PRIVILEGED
+    )
+    assert isinstance(found, Refused)
+    assert found.reason is Reason.NO_LAYOUT

@@ -120,6 +120,37 @@ def test_stages_wait_for_their_head_and_get_its_address(pods: Pods, tmp_path: Pa
     pods.wait(lambda: mark.read_text() == "127.0.0.1")
 
 
+def test_a_head_that_is_ending_takes_no_stages(pods: Pods, tmp_path: Path) -> None:
+    """It still runs while it stops, for as long as its grace period; a stage that joined it would have to start again."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    text = (
+        "import signal, time, pathlib; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+        f"pathlib.Path({str(old)!r}).write_text(''); time.sleep(60)"
+    )
+    head = pods.start("head", "--announce", runs={"stage 0": [sys.executable, "-c", text]})
+    pods.wait(old.exists)
+    pods.start("stage", runs={"stage 1": sleeper(new)})
+    time.sleep(1)  # it has heard of this head, and asks again
+    head.send_signal(signal.SIGTERM)
+    head.wait(timeout=20)
+    time.sleep(3)
+    assert not new.exists()
+    pods.start("head", "--announce", runs={"stage 0": ["sleep", "60"]})
+    pods.wait(new.exists)
+    assert pods.last_words("stage") == ""
+
+
+def test_of_pods_that_run_a_stage_together_the_first_runs_it(pods: Pods, tmp_path: Path) -> None:
+    runs = {name: sleeper(tmp_path / name) for name in ("ray start", "stage 1")}
+    pods.start("head", "--announce", runs={"stage 0": ["sleep", "60"]})
+    pods.start("second", "--first-host=1", runs=runs)
+    pods.wait((tmp_path / "ray start").exists)
+    time.sleep(1)
+    assert not (tmp_path / "stage 1").exists()
+    pods.start("first", "--first-host=0", runs=runs)
+    pods.wait((tmp_path / "stage 1").exists)
+
+
 def test_a_head_that_starts_anew_ends_its_stages(pods: Pods, tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     head = pods.start("head", "--announce", runs={"stage 0": ["sleep", "60"]})

@@ -202,7 +202,9 @@ class StageOverride(Model):
         ),
     )
     accelerators: Annotated[int, Field(ge=1, le=64)] | None = Field(
-        default=None, description="Devices of one replica of the stage; the pipeline's own number when not set."
+        default=None,
+        description="Devices of one replica of the stage; the pipeline's own number when not set. On backend Headless a language model that no "
+        "node can hold spans pods, which vLLM joins by Ray; a whole tensor-parallel group on one node is faster.",
     )
     replicas: Annotated[int, Field(ge=1, le=64)] | None = Field(
         default=None, description="Copies of this stage inside one pipeline; 1 when not set. Not with backend Ray."
