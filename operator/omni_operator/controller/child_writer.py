@@ -21,6 +21,7 @@ from omni_operator.kube.kinds import BY_KIND, POD
 _UNREVISIONED_KINDS_OF_CHANGE = frozenset({"Service", "PodDisruptionBudget"})
 # No object has this version now, so an apply with it makes what is missing and is a 409 for what exists (ADR 5).
 _NEVER_A_VERSION = "1"
+_LAST_SECONDS = 10  # what it still answers is lost with the stage it waits for
 _LEFT_TO_THEIR_VERSION = frozenset({"RayCluster", "Deployment"})
 
 
@@ -77,8 +78,8 @@ class ChildWriter:
         return not gone
 
     async def end_pod(self, pod: Pod) -> None:
-        """Deletes a pod; its Deployment makes another."""
-        await self.kube.delete(POD, pod.namespace, pod.name)
+        """Deletes a pod that cannot do its work any more; its Deployment makes another, which may need the accelerators of this one."""
+        await self.kube.delete(POD, pod.namespace, pod.name, grace_seconds=_LAST_SECONDS)
 
     async def _make(self, observed: Observed, intent: dict[str, Any], where: str, act: Act) -> bool:
         """A child that the cache does not know: only if it does not exist, so that an object of somebody else's stays as it is."""

@@ -129,9 +129,16 @@ class Kube:
         text: bytes = await self._call("GET", POD, path, query=query, raw=True)
         return text.decode(errors="replace")
 
-    async def delete(self, resource: Resource, namespace: str, name: str, *, uid: str | None = None) -> bool:
-        """Deletes an object, if it still is the one with `uid`; False when it is not there (any more)."""
+    async def delete(
+        self, resource: Resource, namespace: str, name: str, *, uid: str | None = None, grace_seconds: int | None = None
+    ) -> bool:
+        """Deletes an object, if it still is the one with `uid`; False when it is not there (any more).
+
+        `grace_seconds` is what a pod gets to end in, instead of its own terminationGracePeriodSeconds.
+        """
         body: dict[str, Any] = {"propagationPolicy": "Background"}
+        if grace_seconds is not None:
+            body["gracePeriodSeconds"] = grace_seconds
         if uid:
             body["preconditions"] = {"uid": uid}
         try:
