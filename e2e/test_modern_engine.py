@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from e2e.cluster import images, nodes
 from e2e.conftest import FULL
 from e2e.world import GPU, MODERN, MODERN_TE, RDMA, Omni, devices, kubectl_json
 from omni_operator.cli.access import Access
@@ -84,8 +85,7 @@ def test_headless_on_two_nodes_with_the_store(space: str) -> None:
         omni.wait("Ready", seconds=800)
         status = omni.status()
         assert (status["backend"], status["transport"]) == ("Headless", "MooncakeStore/tcp")
-        nodes = {p["spec"]["nodeName"] for p in [*omni.pods("worker"), *omni.pods("serving")]}
-        assert len(nodes) == 2
+        assert len({p["spec"]["nodeName"] for p in [*omni.pods("worker"), *omni.pods("serving")]}) == 2
         # The warm-up request has used every edge before anybody else asks.
         assert omni.wait("TransportAsPlanned", seconds=120)["reason"] == "TransfersCounted"
         _check_answer(omni, "headless-store")
@@ -117,6 +117,28 @@ def test_headless_with_the_transfer_engine_and_rdma_that_is_absent(space: str) -
         omni.delete()
 
 
+@pytest.mark.full
+@pytest.mark.usefixtures("modern_engine")
+def test_a_stage_over_two_nodes(space: str) -> None:
+    """No node has two accelerators, so the talker's tensor parallelism of two spans two nodes, by Ray actors of vLLM's own."""
+    images.load(MODERN, [nodes.control_plane()])  # of the cluster's three nodes each has one accelerator
+    everywhere = [{"key": "node-role.kubernetes.io/control-plane", "operator": "Exists"}]
+    with devices(**{"control-plane": {GPU: 1}, "worker": {GPU: 1}, "worker2": {GPU: 1}}):
+        omni = Omni(space, "spans")
+        stages = [dict(stage) for stage in THREE["stages"]]
+        split = {key: value for key, value in stages[1]["engineArgs"].items() if key != "distributed_executor_backend"}
+        stages[1] = {**stages[1], "accelerators": 2, "engineArgs": split}
+        omni.apply(**{**THREE, "stages": stages, "placement": {"tolerations": everywhere}})
+        omni.wait("Ready", seconds=900)
+        status = omni.status()
+        assert status["backend"] == "Headless"
+        talker = omni.pods("worker")
+        assert len({pod["spec"]["nodeName"] for pod in talker}) == 2
+        assert omni.wait("TransportAsPlanned", seconds=120)["reason"] == "TransfersCounted"
+        _check_answer(omni, "spans")
+        omni.delete()
+
+
 @pytest.mark.usefixtures("modern_engine")
 def test_local_in_one_pod(space: str) -> None:
     """A node that can hold all stages: one pod, shared memory, no RayCluster."""
@@ -136,5 +158,5 @@ def test_local_in_one_pod(space: str) -> None:
 
 def test_texts_are_equal() -> None:
     """The way between the stages does not change what the first one says."""
-    assert len(_texts) == (3 if FULL else 2), f"only {sorted(_texts)} answered"
+    assert len(_texts) == (4 if FULL else 2), f"only {sorted(_texts)} answered"
     assert len(set(_texts.values())) == 1, _texts
