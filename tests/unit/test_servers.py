@@ -189,7 +189,7 @@ async def test_a_worker_that_fails_again_and_again_lets_its_server_be_made_later
             assert await world.look() == []  # the server must not be made yet
         held = world.condition("ServingReady")
         assert (held["status"], held["reason"]) == ("False", "RestartBackOff")
-        assert "pod worker-1, which has ended 4 times, (re)started" in held["message"]
+        assert "pod worker-1 (ended 4 times) (re)started" in held["message"]
         assert f"{count} in a row, so the next is made {pause} s after it" in held["message"]
         assert world.again == pause
         now[0] += pause

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from omni_operator import __version__
 from omni_operator.api.conditions import ConditionType, Reason, Truth
+from omni_operator.api.spec import Backend
 from omni_operator.children.names import (
     COMPONENT,
     FINALIZER,
@@ -144,9 +145,13 @@ class Observed:
 def who(pod: Pod, active: Known) -> str:
     """A pod, with the stages that it runs where they are known, and how often it has ended."""
     group = next((g for g in active.revision.plan.groups if g.name == pod.group), None)
-    stages = f" ({', '.join(group.stages)})" if group is not None and group.stages else ""
-    often = f", which has ended {pod.restarts} times," if pod.restarts > 1 else ""
-    return f"pod {pod.name}{stages}{often}"
+    known = (
+        [", ".join(group.stages)]
+        if group is not None and group.stages and active.revision.plan.backend is not Backend.RAY
+        else []
+    )
+    known += [f"ended {pod.restarts} times"] if pod.restarts > 1 else []
+    return f"pod {pod.name} ({'; '.join(known)})" if known else f"pod {pod.name}"
 
 
 def _leaves(pod: Pod, server: Pod) -> bool:
