@@ -94,15 +94,16 @@ def devices(**counts: dict[str, int]) -> Iterator[None]:
     try:
         for worker, resources in counts.items():
             for name, count in resources.items():
-                _patch_device(nodes.full_name(worker), name, count)
+                set_device(nodes.full_name(worker), name, count)
                 patched.append((nodes.full_name(worker), name))
         yield
     finally:
         for node, name in patched:
-            _patch_device(node, name, None)
+            set_device(node, name, None)
 
 
-def _patch_device(node: str, name: str, count: int | None) -> None:
+def set_device(node: str, name: str, count: int | None) -> None:
+    """Makes a node advertise so many devices, or none of the name."""
     key = name.replace("/", "~1")
     if count is None:
         patch = [{"op": "remove", "path": f"/status/{part}/{key}"} for part in ("capacity", "allocatable")]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from e2e import world
 from e2e.cluster import nodes, shell
@@ -19,6 +21,22 @@ from omni_operator.controller.restarts import CALM
 
 PAGE = ROOT / "docs/reference/failures.md"
 PICTURES = ROOT / "out/failures"
+ROWS = PICTURES / "rows.json"
+_MODERN = "vllm-omni 0.30, Headless on two nodes, MooncakeStore over TCP"
+_RAY = "vllm-omni 0.16, Ray on two nodes, MooncakeStore over TCP"
+ROUNDS: dict[str, tuple[Blow, ...]] = {_MODERN: HEADLESS, _RAY: RAY}
+SPECS: dict[str, tuple[str, dict[str, Any], int]] = {  # name, spec, and accelerators of a node
+    _MODERN: ("modern", THREE, 1),
+    _RAY: (
+        "ray",
+        {
+            "model": {"name": "/models/tiny-omni"},
+            "engine": {"version": "0.16.0", "image": ENGINE},
+            "placement": {"strategy": "Spread"},
+        },
+        2,
+    ),
+}
 LIMIT = 900.0  # seconds until a pipeline must serve again
 _CALM = 25.0  # seconds that a part which nobody misses is waited for
 
@@ -106,44 +124,52 @@ def _restarts(omni: Omni) -> int:
     return sum(e.get("reason") == "ServerRestarted" and e["involvedObject"]["name"] == omni.name for e in events)
 
 
-def round_of(
-    title: str, name: str, spec: dict[str, object], blows: Sequence[Blow], *, each: int
-) -> tuple[str, list[Record]]:
+def round_of(title: str, blows: Sequence[Blow]) -> None:
     """Brings a pipeline up, and deals it all blows."""
-    space = world.namespace("failures")
+    space, (name, spec, each) = world.namespace("failures"), SPECS[title]
     with devices(worker={GPU: each}, worker2={GPU: each}):
         omni = Omni(space, name)
         omni.apply(**spec)
         shell.say(f"{title}: waiting until it is Ready")
         omni.wait("Ready", seconds=900)
-        records = []
         for blow in blows:
             time.sleep(CALM)  # so that it is no repetition of the one before
             shell.say(f"== {title}: {blow.part}")
-            records.append(strike(omni, blow))
+            keep(title, [strike(omni, blow)])
         omni.delete()
-    return title, records
 
 
-def page(rounds: list[tuple[str, list[Record]]]) -> str:
+def keep(title: str, records: Sequence[Record]) -> dict[str, dict[str, list[str]]]:
+    """All rows that are known, those of now in place of earlier ones: a round may be repeated in part."""
+    known: dict[str, dict[str, list[str]]] = json.loads(ROWS.read_text()) if ROWS.exists() else {}
+    for record in records:
+        known.setdefault(title, {})[record.part] = [record.row(), record.first_words()]
+    ROWS.parent.mkdir(parents=True, exist_ok=True)
+    ROWS.write_text(json.dumps(known, indent=1))
+    return known
+
+
+def page(known: dict[str, dict[str, list[str]]]) -> str:
     """The page."""
     out = [
         "# When a part fails",
         "",
-        f"Written by `python -m e2e.failures` on {datetime.now(UTC):%Y-%m-%d}, on a kind cluster of three nodes with 2 cores for all of it and "
-        "the real engines without a GPU. So the times are those of starting an engine on a busy CPU; what counts is what was noticed, what "
-        "status said, and that requests passed again. One client asks without pause and waits at most 30 s for an answer.",
+        f"Written by `make failures` on {datetime.now(UTC):%Y-%m-%d}, on a kind cluster of three nodes that share 2 cores, with the real engines "
+        "without a GPU: the times are those of starting an engine on a busy CPU. What counts is what was noticed, what status said, and "
+        "that requests passed again. One client asks all the time, again half a second after each refusal, and waits at most 30 s for an "
+        "answer; what it did not get is counted as lost.",
         "",
     ]
-    for title, records in rounds:
+    for title, blows in ROUNDS.items():
+        rows = [known[title][blow.part] for blow in blows if blow.part in known.get(title, {})]
         out += [f"## {title}", ""]
         out.append(
             "| killed | Ready was False after | status said | a request passed again after | Ready again after | requests lost | servers ended by the operator |"
         )
         out.append("|---|---|---|---|---|---|---|")
-        out += [record.row() for record in records]
+        out += [row for row, _ in rows]
         out += ["", "What status said first:", ""]
-        out += [f"- {record.part}: {record.first_words() or 'nothing, it served on'}" for record in records]
+        out += [f"- {row.split('|')[1].strip()}: {words or 'nothing, it served on'}" for row, words in rows]
         out.append("")
     return "\n".join(out)
 
@@ -151,33 +177,18 @@ def page(rounds: list[tuple[str, list[Record]]]) -> str:
 def main() -> None:
     """Both engines, or what --only selects."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="", help="blows whose name has this text; the page is then not written")
+    parser.add_argument("--only", default="", help="blows whose name has this text; the others of the page stay")
     parser.add_argument("--release", choices=["0.16", "0.30", "all"], default="all")
     parser.add_argument("--page", type=Path, default=PAGE)
     args = parser.parse_args()
     world.up(with_engine=args.release != "0.30", with_standin=False)
-    rounds = []
     if args.release != "0.16":
         world.modern(transfer_engine=False)
-        chosen = [blow for blow in HEADLESS if args.only in blow.part]
-        if chosen:
-            rounds.append(
-                round_of(
-                    "vllm-omni 0.30, Headless on two nodes, MooncakeStore over TCP", "modern", THREE, chosen, each=1
-                )
-            )
-    if args.release != "0.30":
-        chosen = [blow for blow in RAY if args.only in blow.part]
-        if chosen:
-            engine = {"version": "0.16.0", "image": ENGINE}
-            spec = {"model": {"name": "/models/tiny-omni"}, "engine": engine, "placement": {"strategy": "Spread"}}
-            rounds.append(
-                round_of("vllm-omni 0.16, Ray on two nodes, MooncakeStore over TCP", "ray", spec, chosen, each=2)
-            )
-    text = page(rounds)
-    print(text)
-    if not args.only and args.release == "all":
-        args.page.write_text(text)
+    for title, blows in ROUNDS.items():
+        chosen = [blow for blow in blows if args.only in blow.part]
+        if chosen and args.release in {"all", title.split()[1].rstrip(",")}:
+            round_of(title, chosen)
+    args.page.write_text(page(keep("", [])))
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from e2e.cluster import nodes, provider, shell
-from e2e.world import SYSTEM, Omni, eventually, kubectl_json
+from e2e.cluster import kind, nodes, provider, shell
+from e2e.world import GPU, SYSTEM, Omni, eventually, kubectl_json, set_device
 from omni_operator.children.names import SERVER_CONTAINER, WORKER_CONTAINER
 
 # Kills the first process whose command line has a text: it is not asked nicely.
@@ -27,6 +27,7 @@ pid, line = min(found)
 os.kill(pid, signal.SIGKILL)
 print("killed", pid, line)
 """
+_devices: dict[str, int] = {}  # of the node that is stopped
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,16 +105,18 @@ def _node_of_talker(omni: Omni) -> str:
 
 
 def _stop_node(omni: Omni) -> None:
-    provider.run("stop", "--time", "0", _node_of_talker(omni))
+    node = _node_of_talker(omni)
+    _devices[node] = int(kubectl_json("get", "node", node)["status"]["allocatable"][GPU])
+    provider.run("stop", "--time", "0", node)
 
 
 def _start_node(_: Omni) -> None:
-    """The node comes back after Kubernetes has noticed, as one that was rebooted does."""
-    states = nodes.states()
-    for name in (name for name, state in states.items() if state != "running"):
-        eventually(f"{name} is given up", lambda name=name: not _ready(name), seconds=120)
+    """The node comes back after Kubernetes has noticed, as one that was rebooted does, with its network and devices."""
+    for node in list(_devices):
+        eventually(f"{node} is given up", lambda node=node: not _ready(node), seconds=120)
         time.sleep(20)
-        provider.run("start", name)
+        kind.up()
+        set_device(node, GPU, _devices.pop(node))
 
 
 def _ready(node: str) -> bool:

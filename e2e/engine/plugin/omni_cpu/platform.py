@@ -21,8 +21,6 @@ class OmniCPUPlatform(OmniPlatform, CpuPlatform):
     _omni_enum = OmniPlatformEnum.OOT if MODERN else OmniPlatformEnum.UNSPECIFIED
     # a stage's `devices: "0"` must not become vLLM's CPU affinity variable: this one nobody reads here
     device_control_env_var = "OMNI_CPU_VISIBLE_DEVICES" if MODERN else "CUDA_VISIBLE_DEVICES"
-    # vLLM's Ray executor asks Ray for devices of this name, and has none for a CPU; Ray is told here how many "GPUs" a pod has
-    ray_device_key = "GPU" if MODERN else ""
 
     @classmethod
     def get_omni_ar_worker_cls(cls) -> str:
