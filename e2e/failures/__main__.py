@@ -38,6 +38,8 @@ SPECS: dict[str, tuple[str, dict[str, Any], int]] = {  # name, spec, and acceler
     ),
 }
 LIMIT = 900.0  # seconds until a pipeline must serve again
+_ON_THE_WAY = frozenset({"ServerStarting", "RayStarting", "WarmingUp", "Unschedulable"})
+_LONGEST = 300
 _CALM = 25.0  # seconds that a part which nobody misses is waited for
 
 
@@ -63,8 +65,10 @@ class Record:
         return f"| {self.part} | {seconds[0]} | {' '.join(words) or '-'} | {seconds[1]} | {seconds[2]} | {self.lost} | {self.restarts} |"
 
     def first_words(self) -> str:
-        """The first message that gave a reason."""
-        return next((each.message for each in self.said if not each.ready), "")
+        """The first message that gave a cause, on one line."""
+        false = [each for each in self.said if not each.ready]
+        causes = [each for each in false if each.reason not in _ON_THE_WAY] or false
+        return " ".join(causes[0].message.split())[:_LONGEST] if causes else ""
 
 
 def strike(omni: Omni, blow: Blow) -> Record:

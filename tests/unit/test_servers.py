@@ -100,6 +100,9 @@ async def test_a_lost_worker_ends_its_server_once_and_the_next_waits() -> None:
     assert world.stories == [("ServerRestarted", note)]
     assert world.condition("Ready")["status"] == "False"
     assert world.status["replicasSummary"] == "0/1"
+    await world.look()
+    told = world.condition("ServingReady")["message"]
+    assert told.endswith("pod serving-0 was ended, since 3 of the 4 pods of its Ray cluster are left")
     world.cache.pods.drop(OWNER.namespace, "worker-1")
     world.pod(Component.WORKER, 3, phase="Pending", containerStatuses=[], conditions=[])
     world.pod(Component.SERVING, 1, conditions=[])

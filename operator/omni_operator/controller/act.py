@@ -17,6 +17,7 @@ class Act:
         blockers: What the removal of a revision waits for.
         in_the_way: Revisions that hold something where a new one could run, so that it must wait.
         held_back: Why a server that must start anew is left for now.
+        lately: Which server was ended last, and why.
         stories: What was done and is worth telling.
         remembered: Whether status names every node whose memory is used; nothing may be deleted before.
         namespace_ends: Whether the namespace is being deleted, so that nothing can be made in it.
@@ -28,6 +29,7 @@ class Act:
     blockers: list[str] = field(default_factory=list)
     in_the_way: set[str] = field(default_factory=set)
     held_back: str = ""
+    lately: str = ""
     stories: list[Story] = field(default_factory=list)
     remembered: bool = False
     namespace_ends: bool = False

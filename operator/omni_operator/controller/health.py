@@ -245,6 +245,8 @@ def _serving(ready: int, outcome: Outcome, pods: Sequence[Pod], *, store: Verdic
     if store is not None:
         return store
     text = f"{ready} of {wanted} servers answer /health; the others wait for Ray or initialise the engine (kubectl logs shows which)"
+    if outcome.lately:
+        text = f"{text}; {outcome.lately}"
     return Verdict(kind, Truth.FALSE, Reason.SERVER_STARTING, text)
 
 

@@ -188,6 +188,7 @@ class Outcome:
         blockers: What the removal of a revision waits for.
         evidence: What the engine itself says of its edges.
         answers: What servers answered to their first request.
+        lately: Which server was ended last, and why.
         held_back: Why a server that must start anew is left for now; empty when none is.
     """
 
@@ -202,4 +203,5 @@ class Outcome:
     blockers: tuple[str, ...] = ()
     evidence: Evidence = NOTHING_SEEN
     answers: Answers = NOT_ASKED
+    lately: str = ""
     held_back: str = ""

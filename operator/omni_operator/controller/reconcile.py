@@ -183,6 +183,7 @@ class Reconciler:
             refused=tuple(sorted(act.refused)),
             blockers=tuple(act.blockers),
             held_back=act.held_back,
+            lately=act.lately,
         )
 
     async def _apply_children(self, observed: Observed, decision: Decision, wanted: Known, act: Act) -> None:
@@ -218,6 +219,7 @@ class Reconciler:
         revision, ended = wanted.revision, set[str]()
         for number in map(str, range(replicas)):
             past = (observed.omni.key, revision.name, number)
+            act.lately = act.lately or self._restarts.told(past)
             if left := self._restarts.wait(past):
                 ended.add(number)
                 act.look_again(left)

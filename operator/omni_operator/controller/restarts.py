@@ -48,13 +48,15 @@ class Restarts:
         pause = self._pause(past)
         return max(0.0, self._ended[past].last + pause - self.clock()) if pause else 0.0
 
+    def told(self, past: Past) -> str:
+        """Which server was ended last, and why; empty when none was."""
+        found = self._ended.get(past)
+        return f"pod {found.pod} was ended, since {found.why}" if found else ""
+
     def why(self, past: Past) -> str:
         """What is waited for, in words that do not change meanwhile."""
-        found = self._ended[past]
-        return (
-            f"pod {found.pod} was ended, since {found.why}; that makes {found.count} in a row, so the next is made "
-            f"{math.ceil(self._pause(past))} s after it"
-        )
+        count = self._ended[past].count
+        return f"{self.told(past)}; that makes {count} in a row, so the next is made {math.ceil(self._pause(past))} s after it"
 
     def again(self, past: Past, *, lasted: float) -> bool:
         """Whether a server that was ready for so many seconds is lost so soon after the one before it."""
