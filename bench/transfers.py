@@ -22,6 +22,7 @@ from omni_operator.planning.sizing import MIB
 
 SPACE = "bench-transfers"
 GOAL = 1.1
+IMAGES = ["0.16", "0.30", "0.30-te"]
 SCENARIOS = (
     (Scenario("0.16", "glm_image", ONE), 64 * MIB),
     (Scenario("0.16", "glm_image", TWO), 64 * MIB),
@@ -69,14 +70,24 @@ def main() -> int:
     """Runs the bench and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--images",
+        nargs="+",
+        choices=IMAGES,
+        default=IMAGES,
+        help="engine images to use; those that are missing are built",
+    )
     args = parser.parse_args()
-    world.up(with_engine=True, with_standin=False)
-    world.modern(transfer_engine=True)
+    world.up(with_engine="0.16" in args.images, with_standin=False)
+    if "0.30" in args.images or "0.30-te" in args.images:
+        world.modern(transfer_engine="0.30-te" in args.images)
     world.namespace(SPACE)
     owner, worst = Owner(namespace=SPACE, name="edge", uid="0"), 0.0
     print(f"put and get of a payload in ms, median of {args.rounds}; regret: planned against the best feasible one\n")
     print(f"{'scenario':40} {'payload':>8} {'planned':>30} {'others':60} regret")
     for scenario, largest in SCENARIOS:
+        if scenario.engine not in args.images:
+            continue
         sizes = [1 << 10, MIB, largest]
         chosen, others = feasible(scenario, owner)
         mine = medians(chosen, sizes, args.rounds)
