@@ -14,14 +14,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
+
 from e2e.cluster import nodes, shell
-from e2e.conftest import FULL
 from e2e.world import STANDIN, Omni, eventually, kubectl_json
 from omni_operator.cli.access import AccessError
 
 SEED = int(os.environ.get("OMNI_E2E_SEED", "20261129"))
 PIPELINES = 2
-MOVES = 50 if FULL else 3  # of each
+MOVES = int(os.environ.get("OMNI_E2E_MOVES", "50"))  # of each
 LAG = 5.0  # seconds that Ready may be True after a request failed; a loss has to be seen first
 SPEC: dict[str, Any] = {
     "model": {"name": "/models/tiny-omni"},
@@ -127,6 +128,7 @@ def _moved_around(omni: Omni, seed: int) -> list[str]:
     return [f"{text}\n  after: {'; '.join(story)}" for text in wrong]
 
 
+@pytest.mark.full
 def test_no_flap_and_no_wrong_true(space: str) -> None:
     with ThreadPoolExecutor(PIPELINES) as pool:
         found = [

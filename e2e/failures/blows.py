@@ -74,16 +74,17 @@ def _head_runtime(omni: Omni) -> None:
 
 
 def _stage_actor(omni: Omni) -> None:
-    """Ray names a worker process after its actor."""
+    """Ray names a worker process after its actor; not every worker's pod has a stage."""
+    refused: list[Exception] = []
     for pod in omni.pods("worker"):
-        name = pod["metadata"]["name"]
         try:
-            _kill_process(omni, name, WORKER_CONTAINER, "ray::OmniStage")
-        except shell.CommandError as exc:  # its pod has another stage
-            failed = exc
-            continue
-        return
-    raise failed
+            _kill_process(omni, pod["metadata"]["name"], WORKER_CONTAINER, "ray::OmniStage")
+        except shell.CommandError as exc:
+            refused.append(exc)
+        else:
+            return
+    msg = f"no worker's pod has a stage: {refused}"
+    raise RuntimeError(msg)
 
 
 def _engine(omni: Omni) -> None:

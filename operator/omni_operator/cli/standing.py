@@ -63,10 +63,10 @@ def _lost_nodes(access: Access, names: Iterable[str]) -> Mapping[str, str]:
     found = {}
     for name in names:
         try:
-            node = access.request("GET", f"/api/v1/nodes/{name}")
+            why = _not_ready(access.request("GET", f"/api/v1/nodes/{name}"))
         except AccessError as exc:
-            node, why = None, "it exists no more" if exc.status == 404 else ""
-        if why := why if node is None else _not_ready(node):
+            why = "it exists no more" if exc.status == 404 else ""
+        if why:
             found[name] = why
     return found
 
