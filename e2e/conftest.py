@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from e2e import world
+from e2e import demo, world
 from e2e.cluster import kind, nodes, shell
 
 FULL = os.environ.get("OMNI_E2E_FULL") == "1"
@@ -29,7 +29,7 @@ def cluster() -> Iterator[None]:
     """The kind cluster with KubeRay, the operator by Helm, and the stand-in image."""
     world.up(with_engine=False, with_standin=True)
     with shell.step("removing what `make demo` keeps, whose CPU the tests need"):
-        nodes.kubectl("delete", "omni", "--all", "-n", "default", "--timeout=180s")
+        nodes.kubectl("delete", "omni", demo.NAME, "-n", demo.NAMESPACE, "--ignore-not-found", "--timeout=180s")
     yield
     if not KEEP:
         kind.down()

@@ -9,7 +9,6 @@ import os
 import random
 import threading
 import time
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 import pytest
 
 from e2e.cluster import nodes, shell
-from e2e.world import STANDIN, Omni, eventually, kubectl_json
+from e2e.world import STANDIN, Omni, eventually
 from omni_operator.cli.access import AccessError
 
 SEED = int(os.environ.get("OMNI_E2E_SEED", "20261129"))
@@ -92,12 +91,6 @@ def _shape(omni: Omni, dice: random.Random) -> str:
     return f"made {strategy}"
 
 
-def _restarts(omni: Omni) -> Counter[str]:
-    """How often each server was ended by the operator."""
-    events = kubectl_json("get", "events", "-n", omni.namespace, "--field-selector", f"involvedObject.name={omni.name}")
-    return Counter(e["message"] for e in events["items"] if e["reason"] == "ServerRestarted")
-
-
 def _moved_around(omni: Omni, seed: int) -> list[str]:
     """Makes the moves of one pipeline; what went wrong, with the moves before it."""
     dice, watcher, story, wrong = random.Random(seed), Watcher(omni), [f"seed {seed}"], []
@@ -106,7 +99,7 @@ def _moved_around(omni: Omni, seed: int) -> list[str]:
     watcher.start()
     try:
         for number in range(MOVES):
-            before, changes, revision = sum(_restarts(omni).values()), len(watcher.changes), omni.status()["revision"]
+            before, changes, revision = omni.restarts(), len(watcher.changes), omni.status()["revision"]
             story.append(f"{number}: {dice.choice([_delete, _delete, _to_node, _shape])(omni, dice)}")
             shell.say(f"{omni.name} {story[-1]}")
             time.sleep(3)
@@ -114,7 +107,7 @@ def _moved_around(omni: Omni, seed: int) -> list[str]:
             eventually("an answer", lambda: omni.ask(seconds=20)["text"], seconds=60)
             time.sleep(1)
             left = [text for _, text, _ in watcher.changes[changes:]]
-            ended = sum(_restarts(omni).values()) - before
+            ended = omni.restarts() - before
             if left.count("False") > 1 or ended > 1:
                 wrong.append(
                     f"{story[-1]} (from {revision}): Ready went {left}, {ended} servers ended: {watcher.changes[changes:]}"

@@ -207,6 +207,11 @@ class Omni:
                 out["text"] = message["content"]
         return out
 
+    def restarts(self) -> int:
+        """How many of its servers the operator has ended."""
+        mine = f"--field-selector=involvedObject.name={self.name},reason=ServerRestarted"
+        return len(kubectl_json("get", "events", "-n", self.namespace, mine)["items"])
+
     def story(self) -> str:
         """What a person would look at when it does not come up."""
         parts = [nodes.kubectl("describe", "omni", self.name, "-n", self.namespace)]

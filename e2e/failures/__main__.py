@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from e2e import world
@@ -16,7 +15,7 @@ from e2e.cluster import nodes, shell
 from e2e.failures.blows import HEADLESS, RAY, Blow
 from e2e.failures.watch import Client, Said, said
 from e2e.test_modern_engine import THREE
-from e2e.world import ENGINE, GPU, ROOT, Omni, devices, kubectl_json
+from e2e.world import ENGINE, GPU, ROOT, Omni, devices
 from omni_operator.controller.restarts import CALM
 
 PAGE = ROOT / "docs/reference/failures.md"
@@ -40,7 +39,7 @@ SPECS: dict[str, tuple[str, dict[str, Any], int]] = {  # name, spec, and acceler
 LIMIT = 900.0  # seconds until a pipeline must serve again
 _ON_THE_WAY = frozenset({"ServerStarting", "RayStarting", "WarmingUp", "Unschedulable"})
 _LONGEST = 300
-_CALM = 25.0  # seconds that a part which nobody misses is waited for
+_UNMISSED = 25.0  # seconds that a part which nobody misses is waited for
 
 
 @dataclass(slots=True)
@@ -76,7 +75,7 @@ def strike(omni: Omni, blow: Blow) -> Record:
     record, client = Record(blow.part), Client(omni)
     client.start()
     world.eventually("an answer before the blow", lambda: client.answered_since(0), seconds=300)
-    restarts = _restarts(omni)
+    restarts = omni.restarts()
     begun = time.monotonic()
     blow.strike(omni)
     after, seen = blow.after, False
@@ -98,7 +97,7 @@ def strike(omni: Omni, blow: Blow) -> Record:
         since = max((r.ended for r in failed), default=begun)
         answered = client.answered_since(since)
         seen = seen or bool(failed) or record.noticed is not None
-        if now.ready and answered is not None and after is None and (seen or now.at > begun + _CALM):
+        if now.ready and answered is not None and after is None and (seen or now.at > begun + _UNMISSED):
             record.answered = answered - begun
             record.ready = now.at - begun if record.noticed is not None else None
             break
@@ -107,7 +106,7 @@ def strike(omni: Omni, blow: Blow) -> Record:
         shell.say(omni.story())
     client.stopping.set()
     client.join(60)
-    record.lost, record.restarts = client.lost_since(begun), _restarts(omni) - restarts
+    record.lost, record.restarts = client.lost_since(begun), omni.restarts() - restarts
     shell.say(record.row())
     return record
 
@@ -123,11 +122,6 @@ def _picture(omni: Omni, part: str) -> None:
     (PICTURES / f"{part.replace(' ', '-').replace(chr(39), '')}.txt").write_text(text)
 
 
-def _restarts(omni: Omni) -> int:
-    events = kubectl_json("get", "events", "-n", omni.namespace)["items"]
-    return sum(e.get("reason") == "ServerRestarted" and e["involvedObject"]["name"] == omni.name for e in events)
-
-
 def round_of(title: str, blows: Sequence[Blow]) -> None:
     """Brings a pipeline up, and deals it all blows."""
     space, (name, spec, each) = world.namespace("failures"), SPECS[title]
@@ -139,18 +133,21 @@ def round_of(title: str, blows: Sequence[Blow]) -> None:
         for blow in blows:
             time.sleep(CALM)  # so that it is no repetition of the one before
             shell.say(f"== {title}: {blow.part}")
-            keep(title, [strike(omni, blow)])
+            keep(title, strike(omni, blow))
         omni.delete()
 
 
-def keep(title: str, records: Sequence[Record]) -> dict[str, dict[str, list[str]]]:
-    """All rows that are known, those of now in place of earlier ones: a round may be repeated in part."""
-    known: dict[str, dict[str, list[str]]] = json.loads(ROWS.read_text()) if ROWS.exists() else {}
-    for record in records:
-        known.setdefault(title, {})[record.part] = [record.row(), record.first_words()]
+def known_rows() -> dict[str, dict[str, list[str]]]:
+    """Row and first words of every blow that was dealt, by round and part."""
+    return dict(json.loads(ROWS.read_text())) if ROWS.exists() else {}
+
+
+def keep(title: str, record: Record) -> None:
+    """Keeps a row in place of an earlier one: a round may be repeated in part."""
+    known = known_rows()
+    known.setdefault(title, {})[record.part] = [record.row(), record.first_words()]
     ROWS.parent.mkdir(parents=True, exist_ok=True)
     ROWS.write_text(json.dumps(known, indent=1))
-    return known
 
 
 def page(known: dict[str, dict[str, list[str]]]) -> str:
@@ -183,7 +180,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="blows whose name has this text; the others of the page stay")
     parser.add_argument("--release", choices=["0.16", "0.30", "all"], default="all")
-    parser.add_argument("--page", type=Path, default=PAGE)
     args = parser.parse_args()
     world.up(with_engine=args.release != "0.30", with_standin=False)
     if args.release != "0.16":
@@ -192,7 +188,7 @@ def main() -> None:
         chosen = [blow for blow in blows if args.only in blow.part]
         if chosen and args.release in {"all", title.split()[1].rstrip(",")}:
             round_of(title, chosen)
-    args.page.write_text(page(keep("", [])))
+    PAGE.write_text(page(known_rows()))
 
 
 if __name__ == "__main__":

@@ -97,16 +97,9 @@ def _operator(_: Omni) -> None:
     )
 
 
-def _node_of_talker(omni: Omni) -> str:
-    stage = "talker" if omni.status()["backend"] == "Headless" else ""
-    pods = omni.pods("worker")
-    names = [p["metadata"]["name"] for p in pods]
-    wanted = _worker_with(omni, stage) if stage else names[-1]
-    return str(next(p["spec"]["nodeName"] for p in pods if p["metadata"]["name"] == wanted))
-
-
 def _stop_node(omni: Omni) -> None:
-    node = _node_of_talker(omni)
+    talker = _worker_with(omni, "talker")
+    node = next(p["spec"]["nodeName"] for p in omni.pods("worker") if p["metadata"]["name"] == talker)
     _devices[node] = int(kubectl_json("get", "node", node)["status"]["allocatable"][GPU])
     provider.run("stop", "--time", "0", node)
 

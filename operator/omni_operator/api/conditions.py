@@ -91,7 +91,7 @@ class Reason(StrEnum):
     )
     RESTART_BACK_OFF = (
         "RestartBackOff",
-        "A server lost what it had joined and must start anew; it is ended later each time, since it happened again and again.",
+        "Servers lost what they had joined soon after they were ready, again and again; each was ended, and the next is made later each time.",
     )
     RAY_VERSION_MISMATCH = "RayVersionMismatch", "Serving image and Ray cluster differ in Ray or Python version."
     RAY_UNREACHABLE = "RayUnreachable", "The server cannot reach the Ray head."

@@ -98,12 +98,11 @@ def _devices(stage: StagePlan) -> str:
 def _engine_args(revision: Revision, stage: StagePlan, *, kind: StageKind) -> dict[str, Any]:
     """The user's arguments; a number of accelerators is tensor parallelism unless they say otherwise."""
     override = next((o for o in revision.spec.stages if o.name == stage.name), None)
-    if override is None and not stage.ranks:
-        return {}
+    spread = next((group for group in revision.plan.groups if group.spans and group.name == stage.pod), None)
     mine: dict[str, Any] = dict((override.engine_args if override else None) or {})
-    if stage.ranks:
+    if spread is not None:
         mine["distributed_executor_backend"] = "ray"
-    asked = (override.accelerators if override else None) or stage.ranks or None
+    asked = spread.total if spread is not None else override.accelerators if override else None
     if asked is not None and kind is not StageKind.DIFFUSION and not any(key in mine for key in PARALLEL):
         mine["tensor_parallel_size"] = asked
     return mine

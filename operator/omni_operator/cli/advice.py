@@ -32,7 +32,6 @@ def next_step(omni: dict[str, Any], pods: Sequence[PodNow] = ()) -> str:
         "ServerFailing": f"{logs_of}serving --previous --tail 50",
         "StoreNotReady": f"{logs_of}store --tail 50",
         "TransportDegraded": f"kubectl omni explain {name} -n {namespace}",
-        "WaitingForCapacity": "kubectl omni inventory",
         "Unschedulable": "kubectl omni inventory",
         "Suspended": f'kubectl patch omni {name} -n {namespace} --type merge -p \'{{"spec":{{"suspend":false}}}}\'',
     }
@@ -42,7 +41,7 @@ def next_step(omni: dict[str, Any], pods: Sequence[PodNow] = ()) -> str:
         if not bad.restarts:  # it has not run
             return f"kubectl describe pod -n {namespace} {bad.name}"
         return f"kubectl logs -n {namespace} {bad.name} -c {bad.container} --previous --tail 50"
-    for kind in ("Ready", "ServingReady", "RayClusterReady", "TransportAsPlanned", "Planned"):
+    for kind in ("Ready", "ServingReady", "RayClusterReady", "TransportAsPlanned"):
         found = by_type.get(kind, {})
         if found.get("reason") in hints and found.get("status") != "True":
             return hints[found["reason"]]

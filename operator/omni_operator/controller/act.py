@@ -16,7 +16,7 @@ class Act:
         refused: What the API server refused, in its words.
         blockers: What the removal of a revision waits for.
         in_the_way: Revisions that hold something where a new one could run, so that it must wait.
-        held_back: Why a server that must start anew is left for now.
+        held_back: Why a server is not made yet.
         lately: Which server was ended last, and why.
         stories: What was done and is worth telling.
         remembered: Whether status names every node whose memory is used; nothing may be deleted before.

@@ -189,7 +189,7 @@ class Outcome:
         evidence: What the engine itself says of its edges.
         answers: What servers answered to their first request.
         lately: Which server was ended last, and why.
-        held_back: Why a server that must start anew is left for now; empty when none is.
+        held_back: Why a server is not made yet; empty when none is held back.
     """
 
     accepted: Verdict

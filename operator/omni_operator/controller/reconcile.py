@@ -248,10 +248,9 @@ class Reconciler:
         if self._restarts.was_ended(past, server.name):
             return False  # the watch has not brought that it is ending
         name = names.serving(observed.owner, wanted.revision.name, int(server.replica))
-        deployment = observed.children.get(("Deployment", name))
         lasted = (self.now() - datetime.fromisoformat(server.ready_since)).total_seconds()
-        again = self._restarts.again(past, lasted=lasted) and deployment is not None
-        if again and deployment is not None:
+        again = self._restarts.again(past, lasted=lasted)
+        if again and (deployment := observed.children.get(("Deployment", name))) is not None:
             await self._children.delete(observed, deployment, act)
         else:
             await self._children.end_pod(server)

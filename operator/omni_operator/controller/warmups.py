@@ -34,7 +34,7 @@ class _Asked:
     request: FirstRequest
     task: asyncio.Task[None] | None = None
     tries: int = 0
-    ended: float = 0.0
+    ended: float = float("-inf")
     answer: Answer = field(default_factory=Answer)
 
     def cancel(self) -> None:
@@ -93,7 +93,7 @@ class WarmUps:
                 asked = known[server] = _Asked(request)
             if asked.answer.passed or asked.task is not None:
                 continue
-            if (left := asked.ended + asked.pause() - self.clock()) > 0 and asked.tries:
+            if (left := asked.ended + asked.pause() - self.clock()) > 0:
                 waits.append(left)
             else:
                 work = self._ask(key, asked, pod.address, active.revision.spec.serving.port)

@@ -10,7 +10,7 @@ from omni_operator.api.serving_spec import WarmUpMode, WarmUpSpec
 from omni_operator.api.spec import OmniDeploymentSpec
 from omni_operator.engine.pipeline import WarmUp, catalog
 
-# vLLM asks for a key when it is given one; it reads no other place (vllm/entrypoints/openai).
+# Either makes vLLM ask for a key, which the operator does not have.
 _KEYS = ("--api-key", "VLLM_API_KEY")
 _CHAT = {"messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 16}
 

@@ -104,11 +104,12 @@ def _sizes(
         # The server opens every edge's connector; a worker those of the stages that Ray may place in it.
         instances = min(of_store, 1) if not serving and shape.copies > 1 else of_store
         return ray_pod_sizes(edges, store=store, instances=instances, worker=not serving)
+    # Of several pods each has one copy of a stage, or its part of one.
     ranks = {
-        stage.id: stage.each if shape.copies > 1 else len(stage.devices) for stage in stages if stage.id in shape.stages
+        stage.id: shape.accelerators if shape.copies > 1 else len(stage.devices)
+        for stage in stages
+        if stage.id in shape.stages
     }
-    if shape.spans:
-        ranks = dict.fromkeys(shape.stages, shape.accelerators)
     return stage_pod_sizes(edges, ranks=ranks, store=store, server=serving, ray_node=not serving)
 
 
@@ -121,7 +122,7 @@ def _stages(layout: Layout, pipeline: Pipeline, stages: Sequence[StageDemand]) -
             continue
         home = layout.home(stage.id)
         if home.spans:  # vLLM takes what Ray gives it; a list of devices would have to name them all (0.28)
-            out.append(StagePlan(id=stage.id, name=name, pod=home.name, devices=(), ranks=stage.each))
+            out.append(StagePlan(id=stage.id, name=name, pod=home.name, devices=()))
             continue
         alone = home.copies > 1
         near = [other for other in stages if other.id in home.stages]

@@ -180,8 +180,7 @@ def _block(stages: Sequence[StageDemand], *, whole: int) -> PodShape:
     if len(stages) == 1 and first.replicas > 1 and first.apart:  # the copies of a stage that is alone may be apart
         return PodShape(name=name, stages=(first.id,), accelerators=first.each, copies=first.replicas)
     if len(stages) == 1 and first.spans and first.each > whole > 0:
-        fits = (n for n in range(2, first.each + 1) if first.each % n == 0 and first.each // n <= whole)
-        pods = next(fits, 1)
+        pods = next(n for n in range(2, first.each + 1) if first.each % n == 0 and first.each // n <= whole)
         return PodShape(name=name, stages=(first.id,), accelerators=first.each // pods, copies=pods, spans=True)
     return _shape(name, stages)
 

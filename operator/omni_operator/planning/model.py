@@ -110,7 +110,6 @@ class StagePlan(_Value):
         name: Its name.
         pod: Name of the worker group that runs it, or "serving"; with Ray, where it may run.
         devices: Devices that it sees in its pod; with several copies in several pods, those of one copy; none for one that spans pods.
-        ranks: Accelerators over which it is split when it spans pods, else 0.
         replicas: Copies.
     """
 
@@ -119,7 +118,6 @@ class StagePlan(_Value):
     pod: str
     devices: tuple[int, ...]
     replicas: int = 1
-    ranks: int = 0
 
 
 class ServingPod(_Value):
@@ -144,6 +142,11 @@ class WorkerGroup(_Value):
     stages: tuple[str, ...]
     rdma: bool = False
     sizes: Sizes
+
+    @property
+    def total(self) -> int:
+        """Accelerators of all its pods."""
+        return self.pods * self.accelerators
 
 
 class StorePlan(_Value):
@@ -198,7 +201,7 @@ class Plan(_Value):
     @property
     def accelerators(self) -> int:
         """Accelerators of one replica of the pipeline."""
-        return self.serving.accelerators + sum(group.pods * group.accelerators for group in self.groups)
+        return self.serving.accelerators + sum(group.total for group in self.groups)
 
     @property
     def has_ray(self) -> bool:
