@@ -23,13 +23,12 @@ from omni_operator.planning.sizing import MIB
 
 SPACE = "bench-transfers"
 GOAL = 1.1
-IMAGES = ["0.16", "0.30", "0.30-te"]
+IMAGES = ["0.16", "0.30"]
 SCENARIOS = (
     (Scenario("0.16", "glm_image", ONE), 64 * MIB),
     (Scenario("0.16", "glm_image", TWO), 64 * MIB),
     (Scenario("0.30", "indextts2", ONE), 64 * MIB),
     (Scenario("0.30", "indextts2", TWO), 64 * MIB),
-    (Scenario("0.30-te", "indextts2", TWO), 64 * MIB),
     (Scenario("0.30", "qwen2_5_omni", TWO, (1, 2)), 16 * MIB),
 )
 
@@ -79,8 +78,8 @@ def main() -> int:
     )
     args = parser.parse_args()
     world.up(with_engine="0.16" in args.images, with_standin=False)
-    if "0.30" in args.images or "0.30-te" in args.images:
-        world.modern(transfer_engine="0.30-te" in args.images)
+    if "0.30" in args.images:
+        world.modern()
     world.namespace(SPACE)
     owner, worst = Owner(namespace=SPACE, name="edge", uid="0"), 0.0
     print(f"put and get of a payload in ms, median of {args.rounds}; regret: planned against the best feasible one\n")

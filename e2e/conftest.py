@@ -43,8 +43,8 @@ def real_engine(cluster: None) -> None:
 
 @pytest.fixture(scope="session")
 def modern_engine(cluster: None) -> None:
-    """The images with vllm-omni 0.30, on the nodes."""
-    world.modern(transfer_engine=FULL)
+    """The image with vllm-omni 0.30, on the nodes."""
+    world.modern()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import yaml
 
 from e2e.cluster import images, nodes
 from e2e.conftest import FULL
-from e2e.world import GPU, MODERN, MODERN_TE, RDMA, Omni, devices, eventually, kubectl_json
+from e2e.world import GPU, MODERN, RDMA, Omni, devices, eventually, kubectl_json
 from omni_operator.cli.access import Access
 from omni_operator.controller.evidence import moved
 
@@ -38,10 +38,10 @@ SAMPLING: dict[str, dict[str, Any]] = {
 _texts: dict[str, str] = {}
 
 
-def spec(*stages: str, model: dict[str, Any], image: str = MODERN, mooncake: str = "0.3.11.post1") -> dict[str, Any]:
+def spec(*stages: str, model: dict[str, Any]) -> dict[str, Any]:
     """A spec of the tiny Qwen2.5-Omni."""
     small = [{"name": n, "engineArgs": {**SMALL, "default_sampling_params": SAMPLING[n]}} for n in stages]
-    engine = {"version": "0.30.0", "image": image, "mooncakeVersion": mooncake}
+    engine = {"version": "0.30.0", "image": MODERN, "mooncakeVersion": "0.3.12.post1"}
     return {"model": {"name": "/models/tiny-qwen2.5-omni", **model}, "engine": engine, "stages": small}
 
 
@@ -56,8 +56,6 @@ TWO = spec(
             "edges": [{"from": "thinker", "to": "code2wav", "maxPayloadMiB": 16}],
         },
     },
-    image=MODERN_TE,
-    mooncake="0.3.13.post1",
 )
 
 

@@ -20,11 +20,10 @@ CASES = {
     "0.30-pod-memory": (Scenario("0.30", "indextts2", ONE), "SharedMemory/shm"),
     "0.30-store": (Scenario("0.30", "indextts2", TWO).forcing("MooncakeStore"), "MooncakeStore/tcp"),
     "0.30-nixl": (Scenario("0.30", "indextts2", TWO).forcing("Nixl"), "Nixl/tcp"),
-    "0.30-transfer-engine": (Scenario("0.30-te", "indextts2", TWO), "MooncakeTransferEngine/tcp"),
+    "0.30-transfer-engine": (Scenario("0.30", "indextts2", TWO), "MooncakeTransferEngine/tcp"),
 }
 
-# 0.16's SharedMemory is what the real engine's tests use; the other needs an image of its own.
-LONG = {"0.16-node-memory", "0.30-transfer-engine"}
+LONG = {"0.16-node-memory"}  # it is what the real engine's tests use
 
 
 def laid_out(scenario: Scenario, space: str) -> Laid:

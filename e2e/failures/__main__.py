@@ -183,7 +183,7 @@ def main() -> None:
     args = parser.parse_args()
     world.up(with_engine=args.release != "0.30", with_standin=False)
     if args.release != "0.16":
-        world.modern(transfer_engine=False)
+        world.modern()
     for title, blows in ROUNDS.items():
         chosen = [blow for blow in blows if args.only in blow.part]
         if chosen and args.release in {"all", title.split()[1].rstrip(",")}:

@@ -20,11 +20,10 @@ from tests.loaders.loader import End, Loader
 from tests.loaders.wheels import pinned
 from tests.unit.make import inventory, node
 
-IMAGES = {"0.16": world.ENGINE, "0.30": world.MODERN, "0.30-te": world.MODERN_TE}
+IMAGES = {"0.16": world.ENGINE, "0.30": world.MODERN}
 ENGINES: dict[str, dict[str, Any]] = {
     "0.16": {"version": "0.16.0", "mooncakeVersion": "0.3.11.post1"},
-    "0.30": {"version": "0.30.0", "mooncakeVersion": "0.3.11.post1", "nixl": True},
-    "0.30-te": {"version": "0.30.0", "mooncakeVersion": "0.3.13.post1", "nixl": True},
+    "0.30": {"version": "0.30.0", "mooncakeVersion": "0.3.12.post1", "nixl": True},
 }
 
 

@@ -43,7 +43,7 @@ def test_the_same_is_no_change(omni: Cli) -> None:
     assert diff(omni, cluster(TWO_NODES)) == 0
     first, *notes = omni.out.strip().splitlines()
     assert first == f"no change: the same revision {make.revision().name}"
-    assert notes[0].startswith("note: MooncakeStore over TCP")
+    assert notes[0].startswith("note: Mooncake 0.3.8.post1 says")
 
 
 def test_another_release_is_a_new_revision(omni: Cli) -> None:

@@ -17,7 +17,7 @@ from tests.unit.cases import CASES, Case
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 FOLDER = Path(names.__file__).parent / "scripts"
-SCRIPTS = {names.LAUNCHER_FILE, names.SUPERVISOR_FILE}
+SCRIPTS = {names.IMAGE_CHECK_FILE, names.LAUNCHER_FILE, names.SUPERVISOR_FILE}
 
 
 class _Dumper(yaml.SafeDumper):

@@ -12,7 +12,7 @@ from omni_operator.api.spec import Backend, Connector, OmniDeploymentSpec, Proto
 from omni_operator.children.revision import new_revision
 from omni_operator.engine.pipeline import catalog
 from omni_operator.engine.records import release_of
-from omni_operator.engine.release import EdgeUse, mooncake_has_store
+from omni_operator.engine.release import EdgeUse, mooncake_acknowledges, mooncake_has_store
 from omni_operator.planning.demand import demands, units
 from omni_operator.planning.model import Planned, PodSecurity, Reach, Refused
 from omni_operator.planning.packing import Demand, Room, holds
@@ -61,6 +61,8 @@ def test_every_connector_carries_its_edge_in_this_release(
             assert spec.engine.nixl
         if edge.connector is Connector.MOONCAKE_STORE:
             assert mooncake_has_store(spec.engine.mooncake_version or release.mooncake_version)
+        if edge.connector is Connector.MOONCAKE_TRANSFER_ENGINE and edge.protocol is Protocol.TCP:
+            assert mooncake_acknowledges(spec.engine.mooncake_version or release.mooncake_version)
 
 
 @a_world

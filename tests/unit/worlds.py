@@ -106,7 +106,7 @@ def modern_specs(draw: st.DrawFn) -> OmniDeploymentSpec:
     if draw(st.booleans()):
         engine["nixl"] = draw(st.booleans())
     if draw(st.integers(0, 3)) == 0:
-        engine["mooncakeVersion"] = "0.3.13.post1"
+        engine["mooncakeVersion"] = draw(st.sampled_from(("0.3.11.post1", "0.3.13.post1")))
     transport: dict[str, Any] = {"rdma": draw(st.sampled_from(("Prefer", "Prefer", "Require", "Never")))}
     if draw(st.integers(0, 3)) == 0:
         edge = draw(st.sampled_from(pipeline.edges))

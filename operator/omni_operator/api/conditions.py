@@ -93,6 +93,10 @@ class Reason(StrEnum):
         "RestartBackOff",
         "Servers lost what they had joined soon after they were ready, again and again; each was ended, and the next is made later each time.",
     )
+    ENGINE_IMAGE_MISMATCH = (
+        "EngineImageMismatch",
+        "The engine image has another release of vllm-omni, or another Mooncake, than those by which the plan was made.",
+    )
     RAY_VERSION_MISMATCH = "RayVersionMismatch", "Serving image and Ray cluster differ in Ray or Python version."
     RAY_UNREACHABLE = "RayUnreachable", "The server cannot reach the Ray head."
     RAY_RESOURCES_MISSING = "RayResourcesMissing", "Ray has fewer accelerators than the pipeline needs."

@@ -115,7 +115,8 @@ class EngineSpec(Model):
         Annotated[str, Field(max_length=32, pattern=r"^[0-9]+\.[0-9]+\.[0-9]+(\.post[0-9]+)?$")] | None
     ) = Field(
         default=None,
-        description="Mooncake version in the image; the release's own pin when not set. MooncakeStore needs one before 0.3.13.",
+        description="Mooncake version in the image; the release's own pin when not set. 0.3.12 serves all connectors: MooncakeStore needs "
+        "one before 0.3.13, and before 0.3.12 a payload over TCP may be read before it has arrived.",
         json_schema_extra=in_words(
             r"^[0-9]+\.[0-9]+\.[0-9]+(\.post[0-9]+)?$",
             "engine.mooncakeVersion must be a full version such as 0.3.12.post1; correct it",

@@ -8,15 +8,25 @@ from typing import Any
 
 from omni_operator.api.spec import Backend, Connector, Protocol
 from omni_operator.children import names
-from omni_operator.children.names import CONFIG_DIR, LAUNCHER_FILE, STAGES_FILE, SUPERVISOR_FILE, Owner
+from omni_operator.children.names import (
+    CONFIG_DIR,
+    IMAGE_CHECK_FILE,
+    LAUNCHER_FILE,
+    STAGES_FILE,
+    SUPERVISOR_FILE,
+    Owner,
+)
 from omni_operator.children.revision import Revision
+from omni_operator.engine.connector import NEEDS_ACKNOWLEDGEMENT, Transport
 from omni_operator.engine.records import release_of
+from omni_operator.engine.release import MOONCAKE_ACKNOWLEDGES_FROM, MOONCAKE_STORE_BELOW
 from omni_operator.planning.model import PodSecurity, WorkerGroup
 from omni_operator.planning.ports import EPOCH_PORT, MASTER_PORT
 
 DASHBOARD_PORT = 8265
 _MARGIN_SECONDS = 60
 _RAY_NODE, _HOST_INDEX = "ray start", "OMNI_HOST_INDEX"
+_BY_MOONCAKE = frozenset({Connector.MOONCAKE_STORE, Connector.MOONCAKE_TRANSFER_ENGINE})
 _RAY_START = ["bash", "-c", 'eval "$KUBERAY_GEN_RAY_START_CMD"']
 
 
@@ -109,13 +119,18 @@ def _timeouts(revision: Revision) -> list[str]:
 
 def serving_command(owner: Owner, revision: Revision, replica: int) -> list[str]:
     """The server's container."""
-    plan, spec = revision.plan, revision.spec
+    plan = revision.plan
     server = engine_command(owner, revision, replica)
-    if plan.backend is Backend.LOCAL:
-        return server
-    if plan.backend is Backend.HEADLESS:
+    if plan.backend is Backend.RAY:
+        server = _joining(owner, revision, replica, server)
+    elif plan.backend is Backend.HEADLESS:
         beside = [stage.id for stage in plan.stages if stage.pod == "serving" and stage.id != 0]
-        return _supervised({_stage_name(0): server, **_stages(revision, beside)}, "--head=$(POD_IP)", "--announce")
+        server = _supervised({_stage_name(0): server, **_stages(revision, beside)}, "--head=$(POD_IP)", "--announce")
+    return _in_checked_image(revision, server)
+
+
+def _joining(owner: Owner, revision: Revision, replica: int, server: Sequence[str]) -> list[str]:
+    plan, spec = revision.plan, revision.spec
     host = names.head_address(owner, cluster_name(owner, revision, replica))
     return [  # the launcher joins Ray, then runs the engine
         "python3",
@@ -136,7 +151,24 @@ def worker_command(owner: Owner, revision: Revision, replica: int, group: Worker
     head = f"{names.head_service(owner, revision.name, replica)}.{owner.namespace}.svc"
     stages = [stage.id for stage in revision.plan.stages if stage.pod == group.name]
     first = [f"--first-host=$({_HOST_INDEX})"] if group.spans else []
-    return _supervised({_RAY_NODE: _RAY_START, **_stages(revision, stages)}, f"--head={head}", *first)
+    supervised = _supervised({_RAY_NODE: _RAY_START, **_stages(revision, stages)}, f"--head={head}", *first)
+    return _in_checked_image(revision, supervised)
+
+
+def _in_checked_image(revision: Revision, command: Sequence[str]) -> list[str]:
+    """A command that runs only where the libraries are those by which the plan was made."""
+    mooncake = [edge for edge in revision.plan.edges if edge.connector in _BY_MOONCAKE]
+    options = ["--mooncake"] if mooncake else []
+    if any(Transport(edge.connector, edge.protocol) == NEEDS_ACKNOWLEDGEMENT for edge in mooncake if edge.connector):
+        options.append(f"--mooncake-from={_dotted(MOONCAKE_ACKNOWLEDGES_FROM)}")
+    if any(edge.connector is Connector.MOONCAKE_STORE for edge in mooncake):
+        options.append(f"--mooncake-below={_dotted(MOONCAKE_STORE_BELOW)}")
+    script = f"{CONFIG_DIR}/{IMAGE_CHECK_FILE}"
+    return ["python3", script, f"--vllm-omni={revision.spec.engine.version}", *options, "--", *command]
+
+
+def _dotted(version: Sequence[int]) -> str:
+    return ".".join(str(number) for number in version)
 
 
 def spanning_environment(owner: Owner, revision: Revision, replica: int) -> list[dict[str, Any]]:

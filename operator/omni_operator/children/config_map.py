@@ -21,8 +21,9 @@ def build(owner: Owner, revision: Revision) -> dict[str, Any]:
         names.PLAN_FILE: json.dumps(revision.plan.model_dump(mode="json"), indent=1, sort_keys=True),
         names.STAGES_FILE: stage_config.render(owner, revision),
     }
-    if (script := scripts.get(revision.plan.backend)) is not None:
-        data[script] = resources.files("omni_operator.children").joinpath("scripts", script).read_text()
+    for script in (names.IMAGE_CHECK_FILE, scripts.get(revision.plan.backend)):
+        if script is not None:
+            data[script] = resources.files("omni_operator.children").joinpath("scripts", script).read_text()
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",

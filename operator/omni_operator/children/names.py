@@ -22,6 +22,7 @@ CONFIG_DIR = "/etc/omni"
 STAGES_FILE = "stages.yaml"
 LAUNCHER_FILE = "serve_ray.py"
 SUPERVISOR_FILE = "run_stages.py"
+IMAGE_CHECK_FILE = "check_image.py"
 PLAN_FILE = "plan.json"
 SPEC_FILE = "spec.json"
 NODE_SHM_PARENT = "/dev/shm/omni-operator"  # noqa: S108  the node's own shared memory; every folder below belongs to one revision

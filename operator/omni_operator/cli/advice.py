@@ -37,6 +37,9 @@ def next_step(omni: dict[str, Any], pods: Sequence[PodNow] = ()) -> str:
     }
     if (lost := next((p for p in pods if p.state == "its node is not Ready"), None)) is not None:
         return f"bring node {lost.node} back, or delete it if it is gone for good: kubectl describe node {lost.node}"
+    serving = by_type.get("ServingReady", {})
+    if serving.get("reason") in {"EngineImageMismatch", "RayVersionMismatch"}:
+        return str(serving["message"])  # it says what to set
     if (bad := next(troubled(pods, str(status.get("revision"))), None)) is not None and bad.container:
         if not bad.restarts:  # it has not run
             return f"kubectl describe pod -n {namespace} {bad.name}"

@@ -144,11 +144,17 @@ def _rejected(*codes: Rejection) -> _Matters:
     return matters
 
 
+def _mentions(plan: Plan | None, edges: Sequence[EdgeStatus], code: str) -> bool:
+    """Whether the planner itself gave a defect as a reason, or warns of it."""
+    facts = [rejected.fact for edge in edges for rejected in edge.rejected]
+    return any(code in text for text in (*facts, *(plan.notes if plan else ())))
+
+
 # Code of a defect to whether it matters to a plan; one that is not here is always told.
 DEFECTS: Mapping[str, _Matters] = {
     "ShmThresholdIgnored": _over("SharedMemory"),
     "StorePutErrorsLost": _over("MooncakeStore", "MooncakeConnector"),
-    "StoreReadsEarly": _over("MooncakeStore", "MooncakeConnector", protocol=Protocol.TCP.value),
+    "TcpWritesUnacknowledged": lambda plan, edges: _mentions(plan, edges, "TcpWritesUnacknowledged"),
     "MiddleStageReceivesOnly": _rejected(Rejection.MIDDLE_STAGE_UNSUPPORTED, Rejection.ONE_CONNECTOR_PER_STAGE),
     "ChunksNeedStageId": _rejected(Rejection.ASYNC_CHUNK_UNSUPPORTED),
     "SharedEntryBindsTwice": _over("MooncakeTransferEngine"),

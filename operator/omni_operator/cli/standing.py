@@ -11,6 +11,7 @@ from rich.tree import Tree
 
 from omni_operator.children.names import COMPONENT, NAME, REPLICA, REVISION, Component
 from omni_operator.cli.access import Access, AccessError
+from omni_operator.topology.read import Container, containers
 
 _ORDER = (Component.SERVING, Component.WORKER, Component.HEAD, Component.STORE)
 
@@ -83,8 +84,8 @@ def read(raw: dict[str, Any], *, lost: Mapping[str, str]) -> PodNow:
     meta, status = raw["metadata"], raw.get("status") or {}
     labels, node = meta["labels"], raw["spec"].get("nodeName", "")
     conditions = {c["type"]: c for c in status.get("conditions") or ()}
-    containers = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
-    words, container = _words(containers)
+    inside = containers(status)
+    words, container = _words(inside)
     state = str(status.get("phase", "Pending"))
     if node in lost:
         state = "its node is not Ready"
@@ -93,7 +94,7 @@ def read(raw: dict[str, Any], *, lost: Mapping[str, str]) -> PodNow:
         state = "ending"
     elif conditions.get("PodScheduled", {}).get("status") == "False":
         state, words = "not placed", str(conditions["PodScheduled"].get("message", ""))
-    elif (waits := _waiting(containers)) is not None:
+    elif waits := next((c.waits for c in inside if c.waits), ""):
         state = waits
     ready = conditions.get("Ready", {}).get("status") == "True" and state == "Running"
     return PodNow(
@@ -111,26 +112,11 @@ def read(raw: dict[str, Any], *, lost: Mapping[str, str]) -> PodNow:
     )
 
 
-def _waiting(containers: Sequence[dict[str, Any]]) -> str | None:
-    for entry in containers:
-        reason = ((entry.get("state") or {}).get("waiting") or {}).get("reason")
-        if reason not in {None, "PodInitializing", "ContainerCreating"}:
-            return str(reason)
-    return None
-
-
-def _words(containers: Sequence[dict[str, Any]]) -> tuple[str, str]:
+def _words(found: Sequence[Container]) -> tuple[str, str]:
     """The last words of a container that ended with an error, or what the kubelet says, and its name."""
-    for entry in containers:
-        state, before = entry.get("state") or {}, (entry.get("lastState") or {}).get("terminated") or {}
-        for end in (state.get("terminated") or {}, before):
-            if end and end.get("exitCode", 0) != 0:
-                said = end.get("message") or f"{end.get('reason', 'Error')}, exit code {end.get('exitCode')}"
-                return str(said).strip(), entry["name"]
-    for entry in containers:
-        if message := ((entry.get("state") or {}).get("waiting") or {}).get("message"):
-            return str(message), entry["name"]
-    return "", ""
+    said = [(c.last_words, c.name) for c in found if c.last_words]
+    kubelet = [(c.message, c.name) for c in found if c.message]
+    return next(iter([*said, *kubelet]), ("", ""))
 
 
 def tree(status: dict[str, Any], pods: Sequence[PodNow]) -> Tree:

@@ -31,6 +31,7 @@ _TROUBLES = frozenset(
         Reason.NODE_LOST,
         Reason.STAGE_LOST,
         Reason.RESTART_BACK_OFF,
+        Reason.ENGINE_IMAGE_MISMATCH,
         Reason.RAY_VERSION_MISMATCH,
         Reason.RAY_UNREACHABLE,
         Reason.RAY_RESOURCES_MISSING,

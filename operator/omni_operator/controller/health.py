@@ -19,6 +19,7 @@ from omni_operator.engine.records import release_of
 from omni_operator.planning.model import Plan
 
 _LAUNCHER_CODES = {
+    "EngineImageMismatch": Reason.ENGINE_IMAGE_MISMATCH,
     "RayVersionMismatch": Reason.RAY_VERSION_MISMATCH,
     "RayUnreachable": Reason.RAY_UNREACHABLE,
     "RayResourcesMissing": Reason.RAY_RESOURCES_MISSING,

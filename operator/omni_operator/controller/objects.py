@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -187,7 +187,7 @@ def pod(raw: dict[str, Any]) -> Pod:
     running = [(c.get("state") or {}).get("running") or {} for c in status.get("containerStatuses") or ()]
     owner: dict[str, Any] = next((ref for ref in meta.get("ownerReferences") or () if ref.get("controller")), {})
     stuck = scheduled.get("message", "") if scheduled.get("reason") == "Unschedulable" else ""
-    trouble, last_words = _containers(status)
+    containers = read.containers(status)
     return Pod(
         **base,
         ready=ready.get("status") == "True",
@@ -200,8 +200,8 @@ def pod(raw: dict[str, Any]) -> Pod:
         gone_by=meta.get("deletionTimestamp", ""),
         labels=labels,
         unschedulable=stuck,
-        trouble=trouble,
-        last_words=last_words,
+        trouble=_trouble(containers),
+        last_words=next((c.last_words for c in containers if c.last_words), ""),
         restarts=sum(c.get("restartCount", 0) for c in status.get("containerStatuses") or ()),
         group=labels.get("ray.io/group", ""),
     )
@@ -216,18 +216,10 @@ def _asked_at(meta: dict[str, Any]) -> str:
     return asked.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _containers(status: dict[str, Any]) -> tuple[str, str]:
-    trouble = last_words = ""
-    for entry in [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]:
-        state, before = entry.get("state") or {}, (entry.get("lastState") or {}).get("terminated") or {}
-        waiting, ended = state.get("waiting") or {}, state.get("terminated") or {}
-        if waiting.get("reason") not in {None, "PodInitializing", "ContainerCreating"}:
-            trouble = f"container {entry['name']}: {waiting['reason']}: {waiting.get('message', '')}".rstrip(": ")
-        for end in (ended, before):
-            if end and end.get("exitCode", 0) != 0:
-                words = end.get("message") or f"{end.get('reason', 'Error')}, exit code {end.get('exitCode')}"
-                last_words = last_words or str(words)
-    return trouble, last_words
+def _trouble(containers: Sequence[read.Container]) -> str:
+    """What keeps a container from running."""
+    stuck = [c for c in containers if c.waits]
+    return f"container {stuck[-1].name}: {stuck[-1].waits}: {stuck[-1].message}".rstrip(": ") if stuck else ""
 
 
 def node(raw: dict[str, Any]) -> NodeObject:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from omni_operator.api.spec import Backend, Connector, OmniDeploymentSpec, Protocol
 from omni_operator.engine.pipeline import Pipeline
 from omni_operator.engine.records import numbers
-from omni_operator.engine.release import Release, ray_has_token_auth
+from omni_operator.engine.release import Release, mooncake_acknowledges, ray_has_token_auth
 from omni_operator.planning.demand import StageDemand, numbered
 from omni_operator.planning.layout import SERVING, Layout, PodShape
 from omni_operator.planning.model import (
@@ -131,9 +131,6 @@ def _stages(layout: Layout, pipeline: Pipeline, stages: Sequence[StageDemand]) -
     return tuple(out)
 
 
-_ONE_PART = 16 << 20  # Mooncake moves larger payloads in parts, over several connections
-
-
 def _notes(best: Best, edges: Sequence[EdgePlan], *, spec: OmniDeploymentSpec, release: Release) -> list[str]:
     notes = []
     if numbers(spec.engine.version) != numbers(release.line):
@@ -141,10 +138,16 @@ def _notes(best: Best, edges: Sequence[EdgePlan], *, spec: OmniDeploymentSpec, r
             f"vllm-omni {spec.engine.version} is not known to this operator and is run by the record of {release.line} "
             "(engine.versionPolicy Nearest): flags, configuration and connectors may differ"
         )
+    acknowledges = mooncake_acknowledges(best.ground.mooncake)
     if best.using:
+        torn = (
+            ""
+            if acknowledges
+            else ", and TCP may tear payloads with a Mooncake before 0.3.12 (TcpWritesUnacknowledged)"
+        )
         notes.append(
             f"rdma is planned because the nodes offer {best.using.resource}; Mooncake falls back to TCP without an error when it "
-            "finds no device, so the transfers themselves are not verified"
+            f"finds no device, so the transfers themselves are not verified{torn}"
         )
     if best.ground.pipeline.async_chunk and not best.ground.streams:
         notes.append(
@@ -162,10 +165,10 @@ def _notes(best: Best, edges: Sequence[EdgePlan], *, spec: OmniDeploymentSpec, r
             "MooncakeTransferEngine pins its pools: the container runtime must allow locked memory of that size (ulimit memlock)"
         )
     store = [e for e in edges if e.connector is Connector.MOONCAKE_STORE and e.protocol is Protocol.TCP]
-    if any(edge.max_payload_bytes > _ONE_PART for edge in store):
+    if store and not acknowledges:
         notes.append(
-            "MooncakeStore over TCP can deliver a payload of more than 16 MiB before all of it has arrived, if it is read at once "
-            "(StoreReadsEarly); prefer Nixl or MooncakeTransferEngine where the release has them"
+            f"Mooncake {best.ground.mooncake} says that a TCP write is done before it has arrived, so a payload that is read at once "
+            "may be torn (TcpWritesUnacknowledged); use an image with Mooncake 0.3.12 and say so in engine.mooncakeVersion"
         )
     return notes
 

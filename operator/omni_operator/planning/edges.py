@@ -19,9 +19,9 @@ from omni_operator.api.spec import (
     SharedMemoryPolicy,
     TransportSpec,
 )
-from omni_operator.engine.connector import PREFERENCE, Rejection, Transport
+from omni_operator.engine.connector import NEEDS_ACKNOWLEDGEMENT, PREFERENCE, Rejection, Transport
 from omni_operator.engine.pipeline import Carries, Edge, Pipeline
-from omni_operator.engine.release import EdgeUse, Mover, Release, mooncake_has_store
+from omni_operator.engine.release import EdgeUse, Mover, Release, mooncake_acknowledges, mooncake_has_store
 from omni_operator.planning.demand import StageDemand
 from omni_operator.planning.model import EdgePlan, PodSecurity, Reach, Rejected
 from omni_operator.planning.ports import LISTENERS, most_copies
@@ -259,7 +259,7 @@ def _reject(ground: Ground, edge: Edge, reach: Reach, transport: Transport) -> t
             Rejection.PORTS_COLLIDE,
             f"{stage.replicas} copies of {name} may share a pod, and vllm-omni {release.line} keeps the ports of {most} apart",
         )
-    if (lacking := _reject_library(ground, connector, asked=override is not None)) is not None:
+    if (lacking := _reject_library(ground, transport, asked=override is not None)) is not None:
         return lacking
     if transport.protocol is Protocol.SHM:
         return _reject_shared_memory(ground, reach)
@@ -270,13 +270,20 @@ def _reject(ground: Ground, edge: Edge, reach: Reach, transport: Transport) -> t
     return None
 
 
-def _reject_library(ground: Ground, connector: Connector, *, asked: bool) -> tuple[Rejection, str] | None:
+def _reject_library(ground: Ground, transport: Transport, *, asked: bool) -> tuple[Rejection, str] | None:
+    connector = transport.connector
     if connector is Connector.NIXL and not ground.nixl:
         return Rejection.LIBRARY_MISSING, "the image is not known to have the nixl package (engine.nixl)"
     if connector is Connector.MOONCAKE_STORE and not mooncake_has_store(ground.mooncake):
         return (
             Rejection.LIBRARY_VERSION,
             f"the image has Mooncake {ground.mooncake}, and this connector needs one before 0.3.13 (with_soft_pin)",
+        )
+    if transport == NEEDS_ACKNOWLEDGEMENT and not mooncake_acknowledges(ground.mooncake):
+        return (
+            Rejection.LIBRARY_VERSION,
+            f"the image has Mooncake {ground.mooncake}; one before 0.3.12 says that a TCP write is done before it has arrived "
+            "(TcpWritesUnacknowledged), and this connector reads at once",
         )
     # An image for CPUs that can do it anyway is the user's to know.
     if (

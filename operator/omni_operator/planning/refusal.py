@@ -21,7 +21,7 @@ REMEDIES = {
     Rejection.NO_SHARED_MEMORY: "set placement.strategy to OneNode where one node can hold all accelerators",
     Rejection.PODS_NOT_OURS: "remove ray.clusterRef from a new OmniDeployment",
     Rejection.LIBRARY_MISSING: "use an image with nixl and set engine.nixl to true",
-    Rejection.LIBRARY_VERSION: "use an image with an older Mooncake and say so in engine.mooncakeVersion",
+    Rejection.LIBRARY_VERSION: "use an image with Mooncake 0.3.12, which serves all connectors, and say so in engine.mooncakeVersion",
     Rejection.FORBIDDEN_BY_USER: "",
     Rejection.ONE_CONNECTOR_PER_STAGE: "",
     Rejection.NEEDS_ACCELERATOR: "",

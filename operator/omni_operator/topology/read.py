@@ -2,10 +2,49 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from omni_operator.topology.inventory import Node, Taint
 from omni_operator.topology.quantity import parse
+
+_ON_ITS_WAY = frozenset({None, "PodInitializing", "ContainerCreating"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Container:
+    """A container of a pod as the kubelet tells it.
+
+    Attributes:
+        name: Its name.
+        waits: Why it does not run, such as CrashLoopBackOff; empty when it does, or is on its way.
+        message: What the kubelet says to that.
+        last_words: Why it ended with an error, now or the last time; empty when it did not.
+    """
+
+    name: str
+    waits: str
+    message: str
+    last_words: str
+
+
+def containers(status: dict[str, Any]) -> tuple[Container, ...]:
+    """The containers of a pod's status, those that initialise it first."""
+    entries = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
+    return tuple(_container(entry) for entry in entries)
+
+
+def _container(entry: dict[str, Any]) -> Container:
+    state, before = entry.get("state") or {}, (entry.get("lastState") or {}).get("terminated") or {}
+    waiting = state.get("waiting") or {}
+    ends = [end for end in (state.get("terminated") or {}, before) if end and end.get("exitCode", 0) != 0]
+    said = [end.get("message") or f"{end.get('reason', 'Error')}, exit code {end.get('exitCode')}" for end in ends]
+    return Container(
+        name=entry["name"],
+        waits="" if waiting.get("reason") in _ON_ITS_WAY else str(waiting["reason"]),
+        message=str(waiting.get("message") or ""),
+        last_words=str(said[0]).strip() if said else "",
+    )
 
 
 def node(raw: dict[str, Any]) -> Node:
