@@ -23,6 +23,7 @@ from omni_operator.planning.sizing import MIB
 
 SPACE = "bench-transfers"
 GOAL = 1.1
+SIZES = (1 << 10, MIB, 4 * MIB, 16 * MIB, 64 * MIB)
 IMAGES = ["0.16", "0.30"]
 SCENARIOS = (
     (Scenario("0.16", "glm_image", ONE), 64 * MIB),
@@ -87,7 +88,7 @@ def main() -> int:
     for scenario, largest in SCENARIOS:
         if scenario.engine not in args.images:
             continue
-        sizes = [1 << 10, MIB, largest]
+        sizes = [size for size in SIZES if size <= largest]
         chosen, others = feasible(scenario, owner)
         mine = medians(chosen, sizes, args.rounds)
         theirs = {other.transport: medians(other, sizes, args.rounds) for other in others}

@@ -193,6 +193,17 @@ def test_version_mismatch_is_a_condition(space: str) -> None:
     assert len(kubectl_json("get", "rayclusters", "-n", space)["items"]) == 2, "clusters of others stay"
 
 
+def test_an_image_of_another_release_is_a_condition(space: str) -> None:
+    """The image has vllm-omni 0.16; what was planned for 0.30 would be refused by it, or half of it ignored."""
+    omni = Omni(space, "newer")
+    model = {**CPU["model"], "pipeline": "qwen2_5_omni"}
+    omni.apply(**{**CPU, "model": model, "engine": {**CPU["engine"], "version": "0.30.0"}})
+    told = omni.wait("ServingReady", "False", reason="EngineImageMismatch", seconds=120)
+    assert "has vllm-omni 0.16.0, but engine.version is 0.30.0" in told["message"]
+    assert "set engine.version to 0.16.0" in told["message"]
+    omni.delete()
+
+
 def _ray_cluster(space: str, name: str, *, ray: str) -> dict[str, Any]:
     """A RayCluster of somebody else's, with three accelerators to Ray."""
     env = [{"name": "STANDIN_RAY_VERSION", "value": ray}]

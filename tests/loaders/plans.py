@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,7 @@ ENGINES: tuple[dict[str, Any], ...] = (
     {"nixl": True},
     {"backend": "Headless"},
     {"backend": "Headless", "nixl": True},
+    {"backend": "Headless", "mooncakeVersion": "0.3.12.post1"},
     {"backend": "Headless", "mooncakeVersion": "0.3.13.post1"},
     {"backend": "Local"},
 )
@@ -70,9 +72,9 @@ def _of_pipeline(pipeline: Pipeline) -> Iterator[Rendered]:
     copies = [{"name": pipeline.stages[-1].name, "replicas": 2}]
     args = ([{"name": pipeline.stages[0].name, "engineArgs": {"max_num_seqs": count}}] for count in range(3, 9))
     shapes: tuple[list[dict[str, Any]], ...] = ([], alone, copies, *args)
-    for stages, wish, (where, nodes), engine, transport in itertools.product(
-        shapes, WISHES, NODES.items(), ENGINES, TRANSPORTS
-    ):
+    cases = list(itertools.product(shapes, WISHES, NODES.items(), ENGINES, TRANSPORTS))
+    random.Random(pipeline.name).shuffle(cases)  # a few of each pipeline are taken, and all kinds are to be among them
+    for stages, wish, (where, nodes), engine, transport in cases:
         rules = dict(transport)
         if wish is not None:
             ends = [(pipeline.stage(e.producer).name, pipeline.stage(e.consumer).name) for e in pipeline.edges]
