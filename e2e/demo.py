@@ -15,6 +15,10 @@ def main() -> int:
     """Runs the demo; prints how to look further."""
     begun = time.monotonic()
     _title("1. A cluster with KubeRay, the operator by Helm, and the real engine for CPU")
+    print(
+        "The first time takes 30 to 35 minutes on 2 cores, most of it builds; what is built is kept for later runs.",
+        flush=True,
+    )
     world.up(with_engine=True, with_standin=False)
 
     _title("2. kubectl apply -f examples/tiny-cpu.yaml")
@@ -38,7 +42,9 @@ def main() -> int:
     )
 
     _title(f"Done in {time.monotonic() - begun:.0f} s. To look further:")
-    print(f"  export KUBECONFIG={nodes.kubeconfig()} PATH={binaries.ensure('kubectl').parent}:$PWD/.venv/bin:$PATH")
+    print(
+        f"  export KUBECONFIG={nodes.kubeconfig()} PATH={binaries.ensure('kubectl').parent}:{world.ROOT}/.venv/bin:$PATH"
+    )
     print(
         "  kubectl get omni; kubectl describe omni tiny-omni; kubectl omni status tiny-omni; kubectl get pods -o wide"
     )

@@ -28,6 +28,9 @@ _HEAD = """# Errors
 
 What can be wrong with an OmniDeployment, who refuses it, and the full message. Every row is a case of `tests/api/bad_inputs.yaml`, and every
 message was given by a real API server and the operator. Written by `hack/bad_inputs.py`; do not edit.
+
+`kubectl apply` of an object that exists prints it whole before such a message; `kubectl apply --server-side` prints the message alone. `omni plan -f FILE` says the
+same without a cluster.
 """
 
 

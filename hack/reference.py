@@ -21,7 +21,8 @@ TYPES = {
     ConditionType.PLANNED: "A layout and a transport per edge were found (or kept).",
     ConditionType.RAY_CLUSTER_READY: "The Ray head is ready and all workers have joined.",
     ConditionType.SERVING_READY: "Every server answers /health and its warm-up request where one is known, and the Mooncake master of the edges that use it is up.",
-    ConditionType.TRANSPORT_AS_PLANNED: "Pods are where the plan relies on them to be, and the engine counted payloads on every edge. Unknown while nothing was seen.",
+    ConditionType.TRANSPORT_AS_PLANNED: "Pods are ready and where the plan relies on them to be, and the engine counted payloads on every edge (0.14 to 0.20 do "
+    "not count, so there it is the placement alone). Unknown while nothing was seen.",
     ConditionType.PROGRESSING: "A revision is on its way; False with Complete when there is nothing to do.",
     ConditionType.READY: "Requests are served at status.endpoint: one has passed, where a warm-up request is known.",
 }

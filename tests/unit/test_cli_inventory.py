@@ -39,7 +39,7 @@ CAPABLE = f"RDMA-capable by {HCA}"
             node("a", 0, rdma=8),
             True,
             True,
-            ("no accelerator: for accelerator.type cpu, or for pods without stages", CAPABLE),
+            ("no accelerator: usable for accelerator.type cpu and for pods without stages", CAPABLE),
         ),
         (node("a", 4, free=0, rdma=8), True, True, (f"no {GPU} is free: pods hold all 4", CAPABLE)),
         (node("a", 4, rdma=8, rdma_free=0), True, True, (f"{CAPABLE}, of which none is free",)),

@@ -54,6 +54,29 @@ def test_exit_codes(
     assert bool(omni.out) == (code in {0, 3})
 
 
+@pytest.mark.parametrize(
+    ("parts", "says"),
+    [
+        ({"engine": {"version": "0.16.0", "versoin": "0.16.0"}}, ("spec.engine.versoin: ", "did you mean version?")),
+        ({"zork": 1}, ("spec.zork: there is no such field; use one of model, engine",)),
+        ({"engine": {"version": "v0.16"}}, ("spec.engine.version: ", "such as 0.16.0", "'v0.16'", "correct it")),
+        ({"transport": {"rdma": "Maybe"}}, ("spec.transport.rdma: must be one of Prefer, Require, Never", "'Maybe'")),
+        ({"replicas": 1000}, ("spec.replicas: ", "less than or equal to 32", "1000")),
+        ({"transport": {"edges": [{"from": "thinker"}]}}, ("spec.transport.edges[0].to: is needed",)),
+        (
+            {"stages": [{"name": "talker", "resources": {"requests": {"memory": "4GB"}}}]},
+            ("spec.stages[0].resources.requests.memory: ", "4Gi", "'4GB'", "correct it"),
+        ),
+    ],
+)
+def test_a_spec_that_the_api_server_would_refuse_is_refused_in_its_words(
+    omni: Cli, parts: dict[str, Any], says: tuple[str, ...]
+) -> None:
+    assert plan(omni, ONE_NODE, **parts) == 2
+    for words in says:
+        assert words in omni.err
+
+
 def test_a_plan_that_waits_says_for_what(omni: Cli) -> None:
     assert plan(omni, ONE_NODE, objects=(BUSY,)) == 3
     assert f"note: must wait: needs 3 x {GPU}, free now: a: 0" in omni.out

@@ -138,6 +138,13 @@ def now(*pods: dict[str, Any], lost: dict[str, str] | None = None) -> tuple[PodN
             "serves, but slower than planned",
         ),
         (omni("Serving", status="True", Accepted=("False", "InvalidSpec")), (), "kubectl edit omni omni"),
+        (
+            omni("ServingEarlierSpec", status="True", Planned=("False", "PolicyCannotBeMet")),
+            (),
+            "the spec as it is now cannot be planned (above)",
+        ),
+        (omni("NotServing", ServingReady=("False", "EngineImageMismatch")), now(CRASHING), "other"),
+        (omni("RayClusterMissing", RayClusterReady=("False", "RayClusterMissing")), now(CRASHING), "other"),
         (omni("NotServing"), now(raw("serving"), CRASHING), "kubectl logs -n ns worker-0 -c ray-worker --previous"),
         (omni("NotServing"), now(raw("worker", node="b"), lost={"b": "x"}), "bring node b back"),
         (
@@ -189,3 +196,17 @@ def test_what_may_not_be_listed_is_left_out() -> None:
     out = StringIO()
     Console(file=out, width=160).print(deployment(omni("Serving", status="True"), None))
     assert "workers" in out.getvalue()
+
+
+def test_words_in_brackets_are_words() -> None:
+    """Not markup: an address, the name of a stage, a path."""
+    found = omni("NotServing")
+    said = "stages[vocoder] of [fd00::1]:53, no room in [/dev/shm]"
+    for condition in found["status"]["conditions"]:
+        condition["message"] = said
+    edges = [{**edge, "reason": said} for edge in PLAN["edges"]]
+    out = StringIO()
+    Console(file=out, width=250).print(
+        deployment({**found, "status": {**found["status"], "plan": {**PLAN, "edges": edges}}}, None)
+    )
+    assert out.getvalue().count(said) == 2 + len(edges)

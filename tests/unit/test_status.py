@@ -90,6 +90,46 @@ def test_a_transition_time_is_that_of_the_last_change() -> None:
     assert scene.condition("Accepted")["lastTransitionTime"] == begun
 
 
+def test_an_edit_that_is_not_taken_up_shows_at_a_glance() -> None:
+    scene = scene_of()
+    scene.bring_up()
+    before = scene.revision
+    for edit, kind, reason in (
+        ({"transport": {"rdma": "Require"}}, "Planned", "PolicyCannotBeMet"),
+        ({"transport": {}, "stages": [{"name": "vocoder"}]}, "Accepted", "InvalidSpec"),
+    ):
+        scene.edit(**edit)
+        scene.look()
+        assert scene.revision == before
+        assert scene.says(kind) == ("False", reason)
+        assert scene.says("Ready") == ("True", "ServingEarlierSpec")
+        assert f"was not taken up ({kind}: {reason})" in scene.condition("Ready")["message"]
+        assert f"revision {before} goes on" in scene.condition("Progressing")["message"]
+    scene.edit(stages=[])
+    scene.look()
+    assert scene.says("Ready") == ("True", "Serving")
+
+
+def test_a_server_that_was_up_and_does_not_answer_is_not_one_that_starts() -> None:
+    scene = scene_of()
+    scene.bring_up()
+    scene.serve(available=0, up=True)
+    scene.look()
+    assert scene.says("ServingReady") == ("False", "ServerNotAnswering")
+    assert "-serve-0 did and does not now" in scene.condition("ServingReady")["message"]
+    assert scene.says("Ready") == ("False", "NotServing")
+
+
+def test_what_no_pod_uses_yet_is_not_as_planned() -> None:
+    scene = scene_of()
+    scene.bring_up()
+    assert scene.says("TransportAsPlanned") == ("True", "PlacementAsPlanned")
+    assert "this release does not count payloads" in scene.condition("TransportAsPlanned")["message"]
+    scene.serve(available=0, trouble="container server: ErrImagePull")
+    scene.look()
+    assert scene.says("TransportAsPlanned") == ("Unknown", "NotObservedYet")
+
+
 def test_suspended_and_back() -> None:
     scene = scene_of()
     scene.bring_up()

@@ -77,6 +77,10 @@ class Reason(StrEnum):
         "WarmUpFailed",
         "A server answers /health but not its warm-up request (serving.warmUp); the message has the answer. It is asked again.",
     )
+    SERVER_NOT_ANSWERING = (
+        "ServerNotAnswering",
+        "A server that was up does not answer /health now: it is overloaded or hangs. It leaves the Service, and is restarted if that lasts.",
+    )
     STORE_NOT_READY = (
         "StoreNotReady",
         "The Mooncake master, through which stages find each other's results, has no ready pod, so no replica serves.",
@@ -101,7 +105,10 @@ class Reason(StrEnum):
     RAY_UNREACHABLE = "RayUnreachable", "The server cannot reach the Ray head."
     RAY_RESOURCES_MISSING = "RayResourcesMissing", "Ray has fewer accelerators than the pipeline needs."
 
-    PLACEMENT_AS_PLANNED = "PlacementAsPlanned", "Every pod is where the plan relies on it to be."
+    PLACEMENT_AS_PLANNED = (
+        "PlacementAsPlanned",
+        "Every pod is ready and where the plan relies on it to be; the engine (0.14 to 0.20) counts no payloads, or no edge has a connector.",
+    )
     PLACEMENT_DIFFERS = "PlacementDiffers", "A pod is not where the plan relies on it to be; edges may be broken."
     RDMA_NOT_VERIFIED = (
         "RdmaNotVerified",
@@ -117,7 +124,7 @@ class Reason(StrEnum):
         "TransportDegraded",
         "RDMA was planned, and a pod's log says that it is not used; the message has the edge, the pod and the line.",
     )
-    NOT_OBSERVED_YET = "NotObservedYet", "Pods are not all placed yet."
+    NOT_OBSERVED_YET = "NotObservedYet", "Pods are not all placed and ready yet."
 
     CHILD_REFUSED = (
         "ChildRefused",
@@ -138,6 +145,10 @@ class Reason(StrEnum):
         "Serving",
         "Ray is up, and every server at status.endpoint answers /health and, where a warm-up request is "
         "known (serving.warmUp), has answered it, so that a request has passed every stage. On 0.14 and 0.16 /health alone does not notice a dead stage.",
+    )
+    SERVING_EARLIER_SPEC = (
+        "ServingEarlierSpec",
+        "As Serving, but of a spec before the last edit: that one was not accepted or cannot be planned, and Accepted or Planned says why.",
     )
     DEGRADED = "Degraded", "Some replicas of the pipeline serve, others do not."
     NOT_SERVING = "NotServing", "No replica of the pipeline serves; the message has the first cause."

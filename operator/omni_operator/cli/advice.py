@@ -8,6 +8,9 @@ from typing import Any
 from omni_operator.cli.standing import PodNow, troubled
 
 
+_SAY_WHAT_TO_SET = frozenset({"EngineImageMismatch", "RayVersionMismatch", "RayClusterMissing", "KubeRayMissing"})
+
+
 def next_step(omni: dict[str, Any], pods: Sequence[PodNow] = ()) -> str:
     """What a person should do now."""
     status = omni.get("status") or {}
@@ -25,6 +28,7 @@ def next_step(omni: dict[str, Any], pods: Sequence[PodNow] = ()) -> str:
     hints = {
         "RayStarting": f"wait ({again}), or look at {logs_of}worker",
         "ServerStarting": f"wait ({again}), or look at {logs_of}serving --tail 20",
+        "ServerNotAnswering": f"wait ({again}), or look at {logs_of}serving --tail 50",
         "WarmingUp": f"wait for the answer to the first request ({again}), or look at {logs_of}serving --tail 20",
         "WarmUpFailed": f"{logs_of}serving --tail 50; correct serving.warmUp if the request does not suit the model",
         "StageLost": f"wait, all stages start anew ({again}); why it ended: {logs_of}serving --previous --tail 50",
@@ -37,9 +41,9 @@ def next_step(omni: dict[str, Any], pods: Sequence[PodNow] = ()) -> str:
     }
     if (lost := next((p for p in pods if p.state == "its node is not Ready"), None)) is not None:
         return f"bring node {lost.node} back, or delete it if it is gone for good: kubectl describe node {lost.node}"
-    serving = by_type.get("ServingReady", {})
-    if serving.get("reason") in {"EngineImageMismatch", "RayVersionMismatch"}:
-        return str(serving["message"])  # it says what to set
+    for kind in ("RayClusterReady", "ServingReady"):
+        if by_type.get(kind, {}).get("reason") in _SAY_WHAT_TO_SET:
+            return str(by_type[kind]["message"])
     if (bad := next(troubled(pods, str(status.get("revision"))), None)) is not None and bad.container:
         if not bad.restarts:  # it has not run
             return f"kubectl describe pod -n {namespace} {bad.name}"
@@ -55,8 +59,9 @@ def _when_ready(omni: dict[str, Any], by_type: dict[str, Any]) -> str:
     name, namespace = omni["metadata"]["name"], omni["metadata"]["namespace"]
     if by_type.get("TransportAsPlanned", {}).get("reason") == "TransportDegraded":
         return f"it serves, but slower than planned; the edge and the pod are named above: kubectl omni explain {name} -n {namespace}"
-    if by_type.get("Accepted", {}).get("status") == "False":
-        return f"what ran before goes on; correct the spec: kubectl edit omni {name} -n {namespace}"
+    for kind, what in (("Accepted", "is refused"), ("Planned", "cannot be planned")):
+        if by_type.get(kind, {}).get("status") == "False":
+            return f"what ran before goes on; the spec as it is now {what} (above); correct it: kubectl edit omni {name} -n {namespace}"
     return (
         f"omni chat {name} -n {namespace} 'Hello'   (inside the cluster: {(omni.get('status') or {}).get('endpoint')})"
     )

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from omni_operator.api.base import KIND
 from omni_operator.api.spec import OmniDeploymentSpec
+from omni_operator.cli.invalid import sentences
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # nodes and pods of a large cluster are many megabytes
 _NO_UID = "00000000-0000"
@@ -49,8 +50,7 @@ def read(path: Path) -> Manifest:
     try:
         spec = OmniDeploymentSpec.model_validate(found[0].get("spec") or {})
     except ValidationError as exc:
-        lines = [f"spec.{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in exc.errors()]
-        raise ManifestError("\n".join(lines)) from exc
+        raise ManifestError("\n".join(sentences(exc))) from exc
     return Manifest(namespace=meta.get("namespace"), name=meta["name"], uid=meta.get("uid", _NO_UID), spec=spec)
 
 

@@ -122,7 +122,7 @@ def _use(node: Node) -> Iterator[str]:
 def _devices(counts: list[Count]) -> Iterator[str]:
     devices = [c for c in counts if not c.resource.startswith(RDMA_PREFIX) and c.offered]
     if not devices:
-        yield "no accelerator: for accelerator.type cpu, or for pods without stages"
+        yield "no accelerator: usable for accelerator.type cpu and for pods without stages"
     for count in devices:
         if not count.free:
             yield f"no {count.resource} is free: pods hold all {count.offered}"

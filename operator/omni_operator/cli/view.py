@@ -85,7 +85,7 @@ def edges(plan: dict[str, Any]) -> RenderableType:
             transport = Text("by the server", style=COLOUR[Line.SERVER])
         else:
             transport = Text(f"{edge['connector']}/{edge['protocol']}", style=COLOUR.get(edge["protocol"], ""))
-        table.add_row(f"{edge['from']} → {edge['to']}", edge["reach"], transport, edge["reason"])
+        table.add_row(Text(f"{edge['from']} → {edge['to']}"), edge["reach"], transport, Text(edge["reason"]))
         grouped: dict[str, list[str]] = {}
         if edge.get("observedReason"):  # what runs; a plan alone has seen nothing
             style = {"Verified": "green", "Degraded": "red"}.get(edge["observed"], "dim")
@@ -161,6 +161,9 @@ def conditions(status: dict[str, Any]) -> RenderableType:
         if condition["type"] in _QUIET_WHEN_FALSE:
             mark, colour = ("…", "yellow") if condition["status"] == "True" else ("·", "dim")
         table.add_row(
-            Text(mark, style=colour), condition["type"], Text(condition["reason"], style=colour), condition["message"]
+            Text(mark, style=colour),
+            condition["type"],
+            Text(condition["reason"], style=colour),
+            Text(condition["message"]),  # [words] are no markup
         )
     return table

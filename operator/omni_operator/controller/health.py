@@ -245,7 +245,10 @@ def _serving(ready: int, outcome: Outcome, pods: Sequence[Pod], *, store: Verdic
             return Verdict(kind, Truth.FALSE, Reason.SERVER_FAILING, text)
     if store is not None:
         return store
-    text = f"{ready} of {wanted} servers answer /health; the others wait for Ray or initialise the engine (kubectl logs shows which)"
+    if (silent := next((p for p in servers if p.up and not p.deleting and not p.ready), None)) is not None:
+        text = f"{ready} of {wanted} servers answer /health; pod {silent.name} did and does not now, and is restarted if that lasts"
+        return Verdict(kind, Truth.FALSE, Reason.SERVER_NOT_ANSWERING, text)
+    text = f"{ready} of {wanted} servers answer /health; the rest wait for Ray or initialise the engine (kubectl logs shows which)"
     if outcome.lately:
         text = f"{text}; {outcome.lately}"
     return Verdict(kind, Truth.FALSE, Reason.SERVER_STARTING, text)
@@ -284,7 +287,7 @@ def _transport(plan: Plan, pods: Sequence[Pod], outcome: Outcome, verdicts: Sequ
     ends = (Component.WORKER, Component.SERVING)
     mine = [p for p in pods if p.labels.get(COMPONENT) in ends and not p.deleting]
     expected = replicas * (1 + (0 if plan.cluster_ref else sum(group.pods for group in plan.groups)))
-    placed = [p for p in mine if p.node]
+    placed, ready = [p for p in mine if p.node], sum(p.ready for p in mine)
     if len(placed) < expected:
         return Verdict(kind, Truth.UNKNOWN, Reason.NOT_OBSERVED_YET, f"{len(placed)} of {expected} pods are placed")
     if plan.strategy is Strategy.ONE_NODE and not plan.cluster_ref:
@@ -306,5 +309,9 @@ def _transport(plan: Plan, pods: Sequence[Pod], outcome: Outcome, verdicts: Sequ
     if any(edge.protocol is Protocol.RDMA for edge in plan.edges):
         text = f"both ends hold {plan.rdma_resource}; that transfers use it has not been observed"
         return Verdict(kind, Truth.UNKNOWN, Reason.RDMA_NOT_VERIFIED, text)
-    text = f"pods are where the plan relies on them to be, so {plan.transport} is what the edges use"
+    if ready < expected:
+        text = f"{ready} of {expected} pods are ready, so nothing uses the edges yet"
+        return Verdict(kind, Truth.UNKNOWN, Reason.NOT_OBSERVED_YET, text)
+    counts = "" if release_of(plan.line).metrics else " (this release does not count payloads)"
+    text = f"pods are where the plan relies on them to be, so {plan.transport} is what the edges should use{counts}"
     return Verdict(kind, Truth.TRUE, Reason.PLACEMENT_AS_PLANNED, text)

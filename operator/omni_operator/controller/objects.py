@@ -82,6 +82,7 @@ class Pod:
     last_words: str = ""
     address: str = ""
     restarts: int = 0
+    up: bool = False  # its startup probes have passed
     group: str = ""  # KubeRay's worker group
 
     @property
@@ -202,6 +203,7 @@ def pod(raw: dict[str, Any]) -> Pod:
         unschedulable=stuck,
         trouble=_trouble(containers),
         last_words=next((c.last_words for c in containers if c.last_words), ""),
+        up=bool(entries := status.get("containerStatuses")) and all(c.get("started") for c in entries),
         restarts=sum(c.get("restartCount", 0) for c in status.get("containerStatuses") or ()),
         group=labels.get("ray.io/group", ""),
     )

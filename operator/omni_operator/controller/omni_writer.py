@@ -59,6 +59,9 @@ class OmniWriter:
 
     async def tell(self, omni: Omni, story: Story) -> None:
         """Posts an Event; one that is refused is only logged."""
+        _log.log(
+            logging.WARNING if story.warning else logging.INFO, "%s: %s: %s", omni.key, story.reason, story.message
+        )
         try:
             await self.kube.create(EVENT, event_object(omni, story, now=self.now(), instance=self.instance))
         except ApiError as exc:

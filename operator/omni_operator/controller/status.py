@@ -77,9 +77,11 @@ def _ready(outcome: Outcome, health: Health) -> Verdict:
         return Verdict(kind, Truth.FALSE, Reason.DEGRADED, health.transport.message)
     parts = (health.ray, health.serving)
     if health.ready_replicas >= outcome.replicas and all(part.truth is Truth.TRUE for part in parts):
-        return Verdict(
-            kind, Truth.TRUE, Reason.SERVING, f"{health.ready_replicas} of {outcome.replicas} replicas serve"
-        )
+        text = f"{health.ready_replicas} of {outcome.replicas} replicas serve"
+        if (refused := _refused(outcome)) is not None:
+            text = f"{text} an earlier spec; the spec as it is now was not taken up ({refused.type}: {refused.reason})"
+            return Verdict(kind, Truth.TRUE, Reason.SERVING_EARLIER_SPEC, text)
+        return Verdict(kind, Truth.TRUE, Reason.SERVING, text)
     causes = [part for part in parts if part.truth is not Truth.TRUE]
     # A server that waits for Ray is no cause; Ray that waits for a server's pod neither.
     cause = next((c for c in causes if c.reason not in _STARTING), causes[0])
@@ -88,6 +90,11 @@ def _ready(outcome: Outcome, health: Health) -> Verdict:
         text = f"{health.ready_replicas} of {outcome.replicas} replicas serve; {cause.message}"
         return Verdict(kind, Truth.FALSE, Reason.DEGRADED, text)
     return Verdict(kind, Truth.FALSE, Reason.NOT_SERVING if not starting else cause.reason, cause.message)
+
+
+def _refused(outcome: Outcome) -> Verdict | None:
+    """Why the spec as it is now is not what runs; None when it is."""
+    return next((v for v in (outcome.accepted, outcome.planned) if v.truth is Truth.FALSE), None)
 
 
 def _progressing(
@@ -106,9 +113,13 @@ def _progressing(
     if outcome.active is None:
         return Verdict(kind, Truth.FALSE, ready.reason, "there is no revision to bring up"), None
     if ready.truth is Truth.TRUE or outcome.replicas == 0:
-        return Verdict(
-            kind, Truth.FALSE, Reason.COMPLETE, f"revision {outcome.active.revision.name} is as wanted"
-        ), None
+        refused = _refused(outcome)
+        state = (
+            "is as wanted"
+            if refused is None
+            else f"goes on, since the spec as it is now was not taken up ({refused.type})"
+        )
+        return Verdict(kind, Truth.FALSE, Reason.COMPLETE, f"revision {outcome.active.revision.name} {state}"), None
     deadline = (observed.omni.spec.get("rollout") or {}).get("progressDeadlineSeconds", 1800)
     begun = max(_time(outcome.active.created, now), _taken_up(observed, now))
     left = (begun + timedelta(seconds=deadline) - now).total_seconds()

@@ -250,8 +250,9 @@ def pipeline_for(model: ModelSpec, *, line: str) -> Pipeline:
             raise UnknownPipelineError(msg)
         found = matches[0]
     if line not in found.releases:
+        by = "" if model.pipeline else f" (by model.name {model.name})"
         msg = (
-            f"model.pipeline {found.name} has no configuration for vllm-omni {line}; it has one for "
+            f"model.pipeline {found.name}{by} has no configuration for vllm-omni {line}; it has one for "
             f"{', '.join(sorted(found.releases))}: change engine.version"
         )
         raise UnknownPipelineError(msg)

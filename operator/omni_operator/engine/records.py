@@ -68,7 +68,7 @@ _WITH_NIXL = {use: able | {_NIXL} for use, able in _WORKERS_PUT.items()}
 _INLINE_IGNORED = Defect(
     code="ShmThresholdIgnored",
     what="shm_threshold_bytes is not read, so a payload is never inline and both ends must share /dev/shm",
-    source="distributed/omni_connectors/connectors/shm_connector.py (run, 0.14 to 0.30)",
+    source="distributed/omni_connectors/connectors/shm_connector.py (run)",
 )
 _PUT_ERRORS_LOST = Defect(
     code="StorePutErrorsLost",
