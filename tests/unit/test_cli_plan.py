@@ -165,7 +165,7 @@ def test_nodes_as_json_and_as_a_list_of_one_kind(omni: Cli, tmp_path: Path) -> N
     [
         ("omni.yaml", "kind: Pod", "0 objects of kind OmniDeployment"),
         ("omni.yaml", "kind: OmniDeployment\nspec: {}", "metadata.name is missing"),
-        ("omni.yaml", "kind: OmniDeployment\nmetadata: {name: a}", "spec.model: Field required"),
+        ("omni.yaml", "kind: OmniDeployment\nmetadata: {name: a}", "spec.model: is needed"),
         ("omni.yaml", "a: [", "omni.yaml: while parsing"),
         ("omni.yaml", "just words", "holds str, not an object"),
         ("nodes.yaml", "kind: List", "holds no Node"),

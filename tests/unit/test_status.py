@@ -218,7 +218,7 @@ def test_a_broken_edit_stays_ready_and_says_so() -> None:
     scene.edit(engine={"version": "9.9.9"})
     scene.look()
     assert scene.says("Accepted") == ("False", "UnsupportedRelease")
-    assert scene.says("Ready") == ("True", "Serving")
+    assert scene.says("Ready") == ("True", "ServingEarlierSpec")
     assert scene.status["observedGeneration"] == 2
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from omni_operator.cli.standing import PodNow, troubled
 
-
 _SAY_WHAT_TO_SET = frozenset({"EngineImageMismatch", "RayVersionMismatch", "RayClusterMissing", "KubeRayMissing"})
 
 

@@ -64,6 +64,8 @@ def from_conditions(before: dict[str, Any], after: dict[str, Any], *, summary: s
             continue
         if same or reason in _QUIET or (reason == Reason.SUSPENDED and kind != ConditionType.READY):
             continue
+        if kind == ConditionType.READY and truth == was.get("status") == Truth.TRUE:
+            continue  # another reason to be ready; why is told of the condition behind it
         told = truth in _TOLD.get(ConditionType(kind), ())
         if kind == ConditionType.PLANNED and truth == Truth.TRUE and not planned_for:
             told = was.get("status") not in {None, Truth.TRUE}
