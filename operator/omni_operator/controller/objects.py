@@ -185,7 +185,8 @@ def pod(raw: dict[str, Any]) -> Pod:
     conditions = {c["type"]: c for c in status.get("conditions") or ()}
     scheduled = conditions.get("PodScheduled", {})
     ready = conditions.get("Ready", {})
-    running = [(c.get("state") or {}).get("running") or {} for c in status.get("containerStatuses") or ()]
+    entries = status.get("containerStatuses") or ()
+    running = [(c.get("state") or {}).get("running") or {} for c in entries]
     owner: dict[str, Any] = next((ref for ref in meta.get("ownerReferences") or () if ref.get("controller")), {})
     stuck = scheduled.get("message", "") if scheduled.get("reason") == "Unschedulable" else ""
     containers = read.containers(status)
@@ -203,8 +204,8 @@ def pod(raw: dict[str, Any]) -> Pod:
         unschedulable=stuck,
         trouble=_trouble(containers),
         last_words=next((c.last_words for c in containers if c.last_words), ""),
-        up=bool(entries := status.get("containerStatuses")) and all(c.get("started") for c in entries),
-        restarts=sum(c.get("restartCount", 0) for c in status.get("containerStatuses") or ()),
+        up=bool(entries) and all(c.get("started") for c in entries),
+        restarts=sum(c.get("restartCount", 0) for c in entries),
         group=labels.get("ray.io/group", ""),
     )
 
