@@ -49,13 +49,19 @@ def feasible(scenario: Scenario, owner: Owner) -> tuple[Laid, list[Laid]]:
 
 
 def medians(laid: Laid, sizes: list[int], rounds: int) -> dict[int, float]:
-    """Milliseconds by size; a payload that is lost has no time and is told (StoreReadsEarly); what loses all is no rival."""
+    """Milliseconds by size; a payload that is lost has no time and is told; what loses all is no rival."""
     found = pods.move(laid, sizes, rounds=rounds + 1)  # the first of a size warms up
     out = {}
     for size in sizes:
         mine = [transfer for transfer in found if transfer.size == size][1:]
-        if lost := sum(not transfer.got for transfer in mine):
-            print(f"{laid.scenario!s:40} {named(size):>8} {laid.transport}: {lost} of {len(mine)} lost", flush=True)
+        if lost := [transfer for transfer in mine if not transfer.got]:
+            why = "; ".join(
+                sorted({each.error or ("lost" if each.put else "the producer had no room") for each in lost})
+            )
+            print(
+                f"{laid.scenario!s:40} {named(size):>8} {laid.transport}: {len(lost)} of {len(mine)} lost: {why}",
+                flush=True,
+            )
         came = [transfer.seconds for transfer in mine if transfer.got]
         out[size] = statistics.median(came) * 1000 if came else math.inf
     return out

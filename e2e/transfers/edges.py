@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from e2e import world
-from omni_operator.api.spec import OmniDeploymentSpec
+from omni_operator.api.spec import Connector, OmniDeploymentSpec
 from omni_operator.children import stage_config
 from omni_operator.children.names import Owner
 from omni_operator.children.revision import Revision, new_revision
 from omni_operator.engine.connector import Transport
 from omni_operator.engine.pipeline import catalog
+from omni_operator.engine.release import mooncake_acknowledges
 from omni_operator.planning.model import EdgePlan, Planned, PodSecurity, Refused
 from omni_operator.planning.plan import make_plan
 from omni_operator.topology.inventory import Inventory
@@ -25,8 +26,8 @@ ENGINES: dict[str, dict[str, Any]] = {
     "0.16": {"version": "0.16.0", "mooncakeVersion": "0.3.11.post1"},
     "0.30": {"version": "0.30.0", "mooncakeVersion": "0.3.12.post1", "nixl": True},
 }
-
-
+# Between put and get lies a server's hop in a real pipeline; a Mooncake that does not wait for its writes needs it (TcpWritesUnacknowledged).
+HOP_SECONDS = 0.5
 ONE, TWO = inventory(node("a", 4)), inventory(node("a", 1), node("b", 1))
 
 
@@ -76,7 +77,9 @@ class Laid:
 
     def end(self, which: End) -> dict[str, Any]:
         """What the probe opens."""
-        return {"connector": which.connector, "extra": which.extra, "edge": [self.edge.producer, self.edge.consumer]}
+        ends, mooncake = [self.edge.producer, self.edge.consumer], ENGINES[self.scenario.engine]["mooncakeVersion"]
+        torn = self.edge.connector is Connector.MOONCAKE_STORE and not mooncake_acknowledges(mooncake)
+        return {"connector": which.connector, "extra": which.extra, "edge": ends, "pause": HOP_SECONDS if torn else 0}
 
 
 def plan(scenario: Scenario, owner: Owner) -> Laid | Refused:

@@ -3,7 +3,8 @@
     probe.py give END            the producer: puts what the other end asks for
     probe.py take END HOST SIZES ROUNDS
 
-END is JSON: {"connector": class, "extra": {...}, "edge": [from, to]}, as the release's loader resolved it from the rendered file.
+END is JSON: {"connector": class, "extra": {...}, "edge": [from, to], "pause": seconds}, as the release's loader resolved it from the rendered
+file; the pause is between put and get, and not counted.
 The consumer prints one line of JSON per payload: {"size", "put", "got", "put_seconds", "get_seconds", "error"}; `put` is what the
 producer's connector said, `got` whether the payload arrived as it was sent. What carries a key from the producer to the consumer is
 the server in a real pipeline, and a socket here.
@@ -25,9 +26,6 @@ from vllm_omni.distributed.omni_connectors.utils.config import ConnectorSpec
 
 PORT, KEY = 7099, b"omni-transfers"
 WAIT_SECONDS = 180
-# Seconds between put and get, which take a server's hop in a real pipeline; not counted. Mooncake before 0.3.12 tears payloads that are
-# read at once (engine/records.py, TcpWritesUnacknowledged).
-PAUSE = {"MooncakeStoreConnector": 0.5}
 # Seconds in which a payload that is not there yet is asked for again, as the engine does: Nixl asks its producer for 10 ms at most.
 AGAIN = 10.0
 
@@ -112,7 +110,7 @@ def take(end: dict[str, Any], host: str, sizes: list[int], rounds: int) -> None:
         else:
             line |= {name: answer[name] for name in ("put", "put_seconds", "error")}
             if answer["put"]:
-                time.sleep(PAUSE.get(end["connector"], 0))
+                time.sleep(end["pause"])
                 begun = time.perf_counter()
                 try:
                     found = ask(opened, edge, key, answer["metadata"])

@@ -27,7 +27,8 @@ def test_local_is_one_pod_and_no_ray_cluster(world: World) -> None:
     assert not world.list("RayCluster")
     (server,) = world.list("Pod")
     container = server["spec"]["containers"][0]
-    assert container["command"][:2] == ["vllm-omni", "serve"]
+    assert container["command"][:2] == ["python3", "/etc/omni/check_image.py"]
+    assert "vllm-omni serve" in " ".join(container["command"])
     assert container["resources"]["limits"]["nvidia.com/gpu"] == "2"  # code2wav shares the thinker's
 
     world.edit(suspend=True)

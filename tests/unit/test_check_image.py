@@ -19,14 +19,14 @@ SCRIPT = Path(names.__file__).parent / "scripts" / names.IMAGE_CHECK_FILE
 RUN = [sys.executable, "-c", "import sys; print('engine runs'); sys.exit(7)"]
 
 
-def run(image: Path, *options: str, command: list[str] | None = None) -> tuple[int, str, str]:
+def run(image: Path, *options: str, command: list[str] | None = None, check: str = "") -> tuple[int, str, str]:
     """Exit code, what was printed, and the termination message; `image` is all the packages there are."""
     log = image / "termination-log"
     # -S -I: none of the packages of this environment
     start = f"import sys, runpy; sys.path.append({str(image)!r}); sys.argv = sys.argv[1:]; runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
     done = subprocess.run(
         [sys.executable, "-S", "-I", "-c", start, str(SCRIPT), *options, "--", *(command or RUN)],
-        env={"OMNI_TERMINATION_LOG": str(log)},
+        env={"OMNI_TERMINATION_LOG": str(log), "OMNI_IMAGE_CHECK": check},
         capture_output=True,
         text=True,
         timeout=60,
@@ -42,10 +42,11 @@ def image(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def install(image: Path, name: str, version: str) -> None:
+def install(image: Path, name: str, version: str, *, text: bytes = b"") -> None:
     info = image / f"{name}-{version}.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: {version}\n")
+    info.mkdir(exist_ok=True)
+    written = f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: {version}\n".encode()
+    (info / "METADATA").write_bytes(text or written)
 
 
 def test_an_image_of_the_same_release_becomes_the_engine(image: Path) -> None:
@@ -62,10 +63,27 @@ def test_another_release_is_named_with_what_to_set(image: Path) -> None:
     )
 
 
-def test_an_image_that_does_not_say_its_release_is_believed(tmp_path: Path) -> None:
-    code, said, last = run(tmp_path, "--vllm-omni=0.16.0")
+@pytest.mark.parametrize("version", ["", "0.16.1.dev200+g1a2b3c4", "0.1.dev1+gabcdef0", "dev"])
+def test_an_image_whose_version_tells_no_release_is_believed(tmp_path: Path, version: str) -> None:
+    if version:
+        install(tmp_path, "vllm_omni", version)
+    code, said, last = run(tmp_path, "--vllm-omni=0.30.0")
     assert (code, last) == (7, "")
-    assert "does not say which vllm-omni it has" in said
+    assert "tells no release, so it is not compared" in said
+
+
+def test_what_is_found_can_be_a_warning(image: Path) -> None:
+    code, said, last = run(image, "--vllm-omni=0.16.0", check="Warn")
+    assert (code, last) == (7, "")
+    assert "set engine.version to 0.30.1" in said
+
+
+def test_a_check_that_fails_keeps_nothing_from_starting(image: Path) -> None:
+    install(image, "vllm_omni", "0.30.1", text=b"\xff\xfe")
+    broken = image / "other-1.dist-info"
+    broken.mkdir()
+    (broken / "METADATA").write_bytes(b"Name: \xff\xfe\n")
+    assert run(image, "--vllm-omni=0.30.0", "--mooncake")[0] == 7
 
 
 @pytest.mark.parametrize(
@@ -87,11 +105,21 @@ def test_mooncake_is_compared_with_what_the_connectors_need(
         assert (code, last) == (7, "")
         return
     assert code == 1
-    assert f"has Mooncake {version}, and the connectors of the plan need {wanted}" in last
+    assert f"has Mooncake {version}, and the plan relies on {wanted}" in last
     assert f"set engine.mooncakeVersion to {version}" in last
 
 
+def test_two_mooncakes_share_a_folder_and_tell_nothing(image: Path) -> None:
+    install(image, "mooncake_transfer_engine", "0.3.8")
+    install(image, "mooncake_transfer_engine_cuda13", "0.3.12.post1")
+    code, said, _ = run(image, "--vllm-omni=0.30.0", "--mooncake", "--mooncake-from=0.3.12")
+    assert code == 7
+    assert "Mooncake is 0.3.12.post1 and 0.3.8, so it is not compared" in said
+
+
 def test_an_image_without_mooncake(image: Path) -> None:
+    assert run(image, "--vllm-omni=0.30.0", "--mooncake")[0] == 7, "another Python may have both"
+    (image / "vllm_omni").mkdir()
     code, _, last = run(image, "--vllm-omni=0.30.0", "--mooncake")
     assert code == 1
     assert last.startswith("EngineImageMismatch: the engine image has no Mooncake")
@@ -110,8 +138,9 @@ CASES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "SharedMemory": ({"engine": {"version": "0.16.0"}}, []),
     "MooncakeStore": (
         {"engine": {"version": "0.30.0", "backend": "Headless"}},
-        ["--mooncake", "--mooncake-below=0.3.13"],
+        ["--mooncake", "--mooncake-from=0.3.12", "--mooncake-below=0.3.13"],
     ),
+    "MooncakeStore of an old Mooncake": ({"engine": {"version": "0.16.0"}}, ["--mooncake", "--mooncake-below=0.3.13"]),
     "MooncakeTransferEngine": (
         {"engine": {"version": "0.30.0", "backend": "Headless"}, "model": {"pipeline": "indextts2"}, "stages": ONES},
         ["--mooncake", "--mooncake-from=0.3.12"],
@@ -125,7 +154,7 @@ def test_the_server_is_told_what_its_plan_needs(connector: str) -> None:
     nodes = inventory(node("a", 4)) if connector == "SharedMemory" else inventory(*(node(n, 1) for n in "abc"))
     spec = make.spec(**parts)
     plan = make.planned(spec, nodes)
-    assert {edge.connector for edge in plan.edges} == {Connector(connector)}
+    assert {edge.connector for edge in plan.edges} == {Connector(connector.partition(" ")[0])}
     words = command.serving_command(OWNER, new_revision(spec=spec, plan=plan), 0)
     start = ["python3", f"{names.CONFIG_DIR}/check_image.py", f"--vllm-omni={spec.engine.version}"]
     assert words[: words.index("--") + 1] == [*start, *options, "--"]

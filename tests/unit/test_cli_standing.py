@@ -143,6 +143,7 @@ def now(*pods: dict[str, Any], lost: dict[str, str] | None = None) -> tuple[PodN
             (),
             "the spec as it is now cannot be planned (above)",
         ),
+        (omni("ServingEarlierSpec", status="True", Planned=("False", "Held")), (), "set rollout.strategy to Recreate"),
         (omni("NotServing", ServingReady=("False", "EngineImageMismatch")), now(CRASHING), "other"),
         (omni("RayClusterMissing", RayClusterReady=("False", "RayClusterMissing")), now(CRASHING), "other"),
         (omni("NotServing"), now(raw("serving"), CRASHING), "kubectl logs -n ns worker-0 -c ray-worker --previous"),

@@ -47,6 +47,20 @@ def test_a_pod_that_is_being_deleted() -> None:
     assert (pod().deleting, pod().ending_since, pod().gone_by) == (False, "", "")
 
 
+@pytest.mark.parametrize(
+    ("started", "since", "silent"),
+    [
+        ("12:00:05", "12:00:00", False),  # it has not been ready yet, whatever its startup probe says
+        ("12:00:05", "12:10:00", True),  # it has been
+        ("12:10:05", "12:10:00", False),  # it has been started again since
+    ],
+)
+def test_a_server_is_silent_when_it_was_ready_since_it_started(started: str, since: str, *, silent: bool) -> None:
+    running = container(started=True, state={"running": {"startedAt": f"2026-01-01T{started}Z"}})
+    unready = {"type": "Ready", "status": "False", "lastTransitionTime": f"2026-01-01T{since}Z"}
+    assert pod(conditions=[unready], containerStatuses=[running]).silent is silent
+
+
 @pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
 def test_an_ended_pod_holds_nothing(phase: str) -> None:
     assert not pod(phase=phase).holds

@@ -103,8 +103,8 @@ def test_an_edit_that_is_not_taken_up_shows_at_a_glance() -> None:
         assert scene.revision == before
         assert scene.says(kind) == ("False", reason)
         assert scene.says("Ready") == ("True", "ServingEarlierSpec")
-        assert f"was not taken up ({kind}: {reason})" in scene.condition("Ready")["message"]
-        assert f"revision {before} goes on" in scene.condition("Progressing")["message"]
+        assert f"is not taken up ({kind}: {reason})" in scene.condition("Ready")["message"]
+        assert f"revision {before} stays" in scene.condition("Progressing")["message"]
     scene.edit(stages=[])
     scene.look()
     assert scene.says("Ready") == ("True", "Serving")
@@ -113,21 +113,42 @@ def test_an_edit_that_is_not_taken_up_shows_at_a_glance() -> None:
 def test_a_server_that_was_up_and_does_not_answer_is_not_one_that_starts() -> None:
     scene = scene_of()
     scene.bring_up()
-    scene.serve(available=0, up=True)
+    scene.serve(available=0, silent=True)
     scene.look()
     assert scene.says("ServingReady") == ("False", "ServerNotAnswering")
     assert "-serve-0 did and does not now" in scene.condition("ServingReady")["message"]
     assert scene.says("Ready") == ("False", "NotServing")
 
 
-def test_what_no_pod_uses_yet_is_not_as_planned() -> None:
-    scene = scene_of()
-    scene.bring_up()
-    assert scene.says("TransportAsPlanned") == ("True", "PlacementAsPlanned")
-    assert "this release does not count payloads" in scene.condition("TransportAsPlanned")["message"]
+@pytest.mark.parametrize(("nodes", "reason"), [(make.TWO_NODES, "PlacementAsPlanned"), (RDMA_NODES, "RdmaNotVerified")])
+def test_what_no_pod_has_used_is_not_as_planned(nodes: Any, reason: str) -> None:
+    scene = scene_of(nodes)
+    scene.look()
+    scene.bring_up_ray()
     scene.serve(available=0, trouble="container server: ErrImagePull")
     scene.look()
     assert scene.says("TransportAsPlanned") == ("Unknown", "NotObservedYet")
+    scene.serve()
+    scene.look()
+    settled = scene.says("TransportAsPlanned")
+    assert settled[1] == reason
+    scene.serve(available=0)
+    scene.look()
+    assert scene.says("TransportAsPlanned") == settled, "a server that is away for a moment is still where it was"
+
+
+def test_stages_that_cannot_start_in_their_image_say_so_for_ray() -> None:
+    scene, words = (
+        scene_of(engine={"version": "0.30.0", "backend": "Headless"}),
+        "the engine image has vllm-omni 0.28.0",
+    )
+    scene.look()
+    for trouble in ("", "container ray-worker: CrashLoopBackOff"):
+        scene.pods = []
+        scene.pod(Component.WORKER, ready=False, last_words=f"EngineImageMismatch: {words}", trouble=trouble)
+        scene.look()
+        assert scene.says("RayClusterReady") == ("False", "EngineImageMismatch")
+        assert scene.condition("RayClusterReady")["message"] == words
 
 
 def test_suspended_and_back() -> None:

@@ -148,7 +148,7 @@ class Reason(StrEnum):
     )
     SERVING_EARLIER_SPEC = (
         "ServingEarlierSpec",
-        "As Serving, but of a spec before the last edit: that one was not accepted or cannot be planned, and Accepted or Planned says why.",
+        "As Serving, but of a spec before the last edit, which is refused, cannot be planned or is held; Accepted or Planned says why.",
     )
     DEGRADED = "Degraded", "Some replicas of the pipeline serve, others do not."
     NOT_SERVING = "NotServing", "No replica of the pipeline serves; the message has the first cause."

@@ -128,7 +128,7 @@ class EngineSpec(Model):
     )
     image: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\s]+$")] | None = Field(
         default=None,
-        description="Engine image with vllm-omni, Ray and bash; vllm/vllm-omni:v<version> when not set. The same image "
+        description="Engine image with vllm-omni, Ray, python3 and bash; vllm/vllm-omni:v<version> when not set. The same image "
         "runs the Ray head, the Ray workers, the server and the Mooncake master, so Ray and Python cannot differ.",
         json_schema_extra=in_words(
             r"^[^\s]+$",

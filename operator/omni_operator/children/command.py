@@ -17,16 +17,14 @@ from omni_operator.children.names import (
     Owner,
 )
 from omni_operator.children.revision import Revision
-from omni_operator.engine.connector import NEEDS_ACKNOWLEDGEMENT, Transport
 from omni_operator.engine.records import release_of
-from omni_operator.engine.release import MOONCAKE_ACKNOWLEDGES_FROM, MOONCAKE_STORE_BELOW
+from omni_operator.engine.release import MOONCAKE_ACKNOWLEDGES_FROM, MOONCAKE_STORE_BELOW, mooncake_acknowledges
 from omni_operator.planning.model import PodSecurity, WorkerGroup
 from omni_operator.planning.ports import EPOCH_PORT, MASTER_PORT
 
 DASHBOARD_PORT = 8265
 _MARGIN_SECONDS = 60
 _RAY_NODE, _HOST_INDEX = "ray start", "OMNI_HOST_INDEX"
-_BY_MOONCAKE = frozenset({Connector.MOONCAKE_STORE, Connector.MOONCAKE_TRANSFER_ENGINE})
 _RAY_START = ["bash", "-c", 'eval "$KUBERAY_GEN_RAY_START_CMD"']
 
 
@@ -157,11 +155,17 @@ def worker_command(owner: Owner, revision: Revision, replica: int, group: Worker
 
 def _in_checked_image(revision: Revision, command: Sequence[str]) -> list[str]:
     """A command that runs only where the libraries are those by which the plan was made."""
-    mooncake = [edge for edge in revision.plan.edges if edge.connector in _BY_MOONCAKE]
-    options = ["--mooncake"] if mooncake else []
-    if any(Transport(edge.connector, edge.protocol) == NEEDS_ACKNOWLEDGEMENT for edge in mooncake if edge.connector):
+    if not revision.checks_image:  # an immutable ConfigMap never gets it
+        return list(command)
+    used = {edge.connector for edge in revision.plan.edges} & {
+        Connector.MOONCAKE_STORE,
+        Connector.MOONCAKE_TRANSFER_ENGINE,
+    }
+    options = ["--mooncake"] if used else []
+    assumed = revision.spec.engine.mooncake_version or release_of(revision.plan.line).mooncake_version
+    if used and mooncake_acknowledges(assumed):  # or the plan would warn; over RDMA too, which may fall back to TCP
         options.append(f"--mooncake-from={_dotted(MOONCAKE_ACKNOWLEDGES_FROM)}")
-    if any(edge.connector is Connector.MOONCAKE_STORE for edge in mooncake):
+    if Connector.MOONCAKE_STORE in used:
         options.append(f"--mooncake-below={_dotted(MOONCAKE_STORE_BELOW)}")
     script = f"{CONFIG_DIR}/{IMAGE_CHECK_FILE}"
     return ["python3", script, f"--vllm-omni={revision.spec.engine.version}", *options, "--", *command]

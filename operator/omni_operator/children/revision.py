@@ -27,12 +27,14 @@ class Revision:
         spec_digest: Digest of the part of the spec that it was made from.
         spec: That spec.
         plan: Its plan.
+        checks_image: Whether its ConfigMap has what compares the image with it; those of earlier operators do not.
     """
 
     name: str
     spec_digest: str
     spec: OmniDeploymentSpec
     plan: Plan
+    checks_image: bool = True
 
 
 def spec_json(spec: OmniDeploymentSpec) -> dict[str, Any]:
@@ -63,7 +65,7 @@ def new_revision(*, spec: OmniDeploymentSpec, plan: Plan) -> Revision:
     return Revision(name=name, spec_digest=digest, spec=spec, plan=plan)
 
 
-def load(*, name: str, digest: str, spec_text: str, plan_text: str) -> Revision:
+def load(*, name: str, digest: str, spec_text: str, plan_text: str, checks_image: bool = True) -> Revision:
     """A revision from its ConfigMap.
 
     Raises:
@@ -74,6 +76,7 @@ def load(*, name: str, digest: str, spec_text: str, plan_text: str) -> Revision:
         spec_digest=digest,
         spec=OmniDeploymentSpec.model_validate_json(spec_text),
         plan=Plan.model_validate_json(plan_text),
+        checks_image=checks_image,
     )
 
 

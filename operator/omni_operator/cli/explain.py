@@ -63,7 +63,7 @@ def paragraphs(
         yield f"{ends(edge)}: {_chosen(edge, more)}", list(_sentences(edge, more, line=line))
     if plan.notes:
         yield "Notes", [f"{note[0].upper()}{note[1:]}." for note in plan.notes]
-    if found := _defects(line, detail=detail, edges=edges):
+    if found := _defects(line, detail=detail, edges=edges, notes=plan.notes):
         yield (
             f"Known defects of vllm-omni {line} that matter here",
             [f"{defect.code}: {defect.what} [{defect.source}]." for defect in found],
@@ -144,17 +144,12 @@ def _rejected(*codes: Rejection) -> _Matters:
     return matters
 
 
-def _mentions(plan: Plan | None, edges: Sequence[EdgeStatus], code: str) -> bool:
-    """Whether the planner itself gave a defect as a reason, or warns of it."""
-    facts = [rejected.fact for edge in edges for rejected in edge.rejected]
-    return any(code in text for text in (*facts, *(plan.notes if plan else ())))
-
-
+# What depends on more than the release: it matters where the planner gave it as a reason, or warns of it.
+_BY_MENTION = frozenset({"TcpWritesUnacknowledged"})
 # Code of a defect to whether it matters to a plan; one that is not here is always told.
 DEFECTS: Mapping[str, _Matters] = {
     "ShmThresholdIgnored": _over("SharedMemory"),
     "StorePutErrorsLost": _over("MooncakeStore", "MooncakeConnector"),
-    "TcpWritesUnacknowledged": lambda plan, edges: _mentions(plan, edges, "TcpWritesUnacknowledged"),
     "MiddleStageReceivesOnly": _rejected(Rejection.MIDDLE_STAGE_UNSUPPORTED, Rejection.ONE_CONNECTOR_PER_STAGE),
     "ChunksNeedStageId": _rejected(Rejection.ASYNC_CHUNK_UNSUPPORTED),
     "SharedEntryBindsTwice": _over("MooncakeTransferEngine"),
@@ -164,8 +159,12 @@ DEFECTS: Mapping[str, _Matters] = {
 }
 
 
-def _defects(line: str, *, detail: Plan | None, edges: Sequence[EdgeStatus]) -> list[Defect]:
+def _defects(line: str, *, detail: Plan | None, edges: Sequence[EdgeStatus], notes: Sequence[str]) -> list[Defect]:
+    said = [*notes, *(rejected.fact for edge in edges for rejected in edge.rejected)]
+
     def matters(defect: Defect) -> bool:
+        if defect.code in _BY_MENTION:
+            return any(defect.code in text for text in said)
         rule = DEFECTS.get(defect.code)
         return rule is None or rule(detail, edges)
 

@@ -12,8 +12,8 @@ import yaml
 from pydantic import ValidationError
 
 from omni_operator.api.base import KIND
+from omni_operator.api.invalid import sentences
 from omni_operator.api.spec import OmniDeploymentSpec
-from omni_operator.cli.invalid import sentences
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # nodes and pods of a large cluster are many megabytes
 _NO_UID = "00000000-0000"

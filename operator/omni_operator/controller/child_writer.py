@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from omni_operator import __version__
-from omni_operator.children.names import REPLICA, REVISION
+from omni_operator.children.names import RENDERED_BY, REPLICA, REVISION
 from omni_operator.controller import objects
 from omni_operator.controller.act import Act
 from omni_operator.controller.cache import Cache
@@ -54,7 +54,7 @@ class ChildWriter:
             if live is None:
                 return await self._make(observed, intent, where, act)
             if kind == "ConfigMap":
-                intent = {key: value for key, value in intent.items() if key not in {"data", "immutable"}}
+                intent = _of_a_record(intent)
             if kind in _LEFT_TO_THEIR_VERSION and rendered_by != __version__:
                 return True
             path = first_difference(live.body, intent)
@@ -113,6 +113,14 @@ class ChildWriter:
         resource = BY_KIND[intent["kind"]]
         answer = await self.kube.apply(resource, intent, force=force)
         self.cache.children[resource.kind].learn(answer)
+
+
+def _of_a_record(intent: dict[str, Any]) -> dict[str, Any]:
+    """What may be repaired of a revision's ConfigMap: not its data, and not who rendered the revision's workloads, by which they are left alone."""
+    meta = intent["metadata"]
+    told = {key: value for key, value in meta.get("annotations", {}).items() if key != RENDERED_BY}
+    kept = {key: value for key, value in intent.items() if key not in {"data", "immutable"}}
+    return {**kept, "metadata": {**meta, "annotations": told}}
 
 
 def _was_there(omni: Omni, intent: dict[str, Any]) -> bool:

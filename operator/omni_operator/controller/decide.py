@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from omni_operator.api.conditions import ConditionType, Reason, Truth
+from omni_operator.api.invalid import sentences
 from omni_operator.api.serving_spec import RolloutStrategy
 from omni_operator.api.spec import OmniDeploymentSpec
 from omni_operator.children.describe import summary
@@ -49,12 +50,9 @@ def decide(observed: Observed, *, inventory: Callable[[], Inventory], pod_securi
     try:
         spec = OmniDeploymentSpec.model_validate(observed.omni.spec)
     except ValidationError as exc:
-        first = exc.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        text = f"spec.{where}: {first['msg']} (value: {first['input']!r}); correct it"
         return _keep(
             current,
-            Verdict(ConditionType.ACCEPTED, Truth.FALSE, Reason.INVALID_SPEC, text),
+            Verdict(ConditionType.ACCEPTED, Truth.FALSE, Reason.INVALID_SPEC, "; ".join(sentences(exc))),
             _readable(observed, current),
         )
     accepted = Verdict(ConditionType.ACCEPTED, Truth.TRUE, Reason.VALID, "the spec is valid")

@@ -90,7 +90,7 @@ def judge(observed: Observed, outcome: Outcome) -> Health:
         or (Verdict(ConditionType.SERVING_READY, Truth.FALSE, Reason.RESTART_BACK_OFF, held) if held else None)
         or (Verdict(ConditionType.SERVING_READY, Truth.FALSE, Reason.NODE_LOST, lost) if lost else None)
         or _serving(len(available), outcome, pods, store=store, ray_up=ray.truth is Truth.TRUE),
-        transport=_transport(active.revision.plan, pods, outcome, edges),
+        transport=_transport(active.revision.plan, pods, outcome, edges, settled=_was_up(observed, active)),
         ready_replicas=len(serve),
         edges=edges,
     )
@@ -135,6 +135,9 @@ def _ray(observed: Observed, active: Known, states: Sequence[_ClusterState], pod
     ray_pods = [p for p in pods if p.labels.get(COMPONENT) in {Component.HEAD, Component.WORKER}]
     if all(state.up for state in states):
         return Verdict(kind, Truth.TRUE, Reason.RAY_READY, "; ".join(state.text for state in states))
+    for pod in ray_pods:  # stages on Headless, whose launcher says why in the same way
+        if not pod.ready and not pod.deleting and (said := _launcher_said(pod)) is not None:
+            return Verdict(kind, Truth.FALSE, *said)
     if (found := _failing(ray_pods, active)) is not None:
         return Verdict(kind, Truth.FALSE, found[0], found[1])
     if (lost := _on_lost_node(observed, active, ray_pods)) is not None:
@@ -235,9 +238,8 @@ def _serving(ready: int, outcome: Outcome, pods: Sequence[Pod], *, store: Verdic
     for pod in servers:
         if pod.deleting or pod.ready:
             continue
-        code, _, words = pod.last_words.partition(": ")
-        if code in _LAUNCHER_CODES:
-            return Verdict(kind, Truth.FALSE, _LAUNCHER_CODES[code], _with_names(words, pods))
+        if (said := _launcher_said(pod)) is not None:
+            return Verdict(kind, Truth.FALSE, said[0], _with_names(said[1], pods))
         if pod.unschedulable and ray_up:  # before that, OneNode's server waits for its worker to be placed
             return Verdict(kind, Truth.FALSE, Reason.UNSCHEDULABLE, f"pod {pod.name}: {pod.unschedulable}")
         if pod.trouble or pod.last_words:
@@ -245,13 +247,19 @@ def _serving(ready: int, outcome: Outcome, pods: Sequence[Pod], *, store: Verdic
             return Verdict(kind, Truth.FALSE, Reason.SERVER_FAILING, text)
     if store is not None:
         return store
-    if (silent := next((p for p in servers if p.up and not p.deleting and not p.ready), None)) is not None:
+    if (silent := next((p for p in servers if p.silent and not p.deleting), None)) is not None:
         text = f"{ready} of {wanted} servers answer /health; pod {silent.name} did and does not now, and is restarted if that lasts"
         return Verdict(kind, Truth.FALSE, Reason.SERVER_NOT_ANSWERING, text)
     text = f"{ready} of {wanted} servers answer /health; the rest wait for Ray or initialise the engine (kubectl logs shows which)"
     if outcome.lately:
         text = f"{text}; {outcome.lately}"
     return Verdict(kind, Truth.FALSE, Reason.SERVER_STARTING, text)
+
+
+def _launcher_said(pod: Pod) -> tuple[Reason, str] | None:
+    """The reason that a launcher of ours left when it gave up, and its words."""
+    code, _, words = pod.last_words.partition(": ")
+    return (_LAUNCHER_CODES[code], words) if code in _LAUNCHER_CODES else None
 
 
 def _with_names(words: str, pods: Sequence[Pod]) -> str:
@@ -282,7 +290,19 @@ def _answering(ready: int, outcome: Outcome, pods: Sequence[Pod]) -> Verdict:
     return Verdict(kind, Truth.TRUE, Reason.SERVER_READY, f"{text} and have answered a request")
 
 
-def _transport(plan: Plan, pods: Sequence[Pod], outcome: Outcome, verdicts: Sequence[EdgeVerdict]) -> Verdict:
+def _was_up(observed: Observed, active: Known) -> bool:
+    """Whether all pods of the revision have been ready before: one that is not now changes nothing about where they are."""
+    status = observed.omni.status
+    if status.get("revision") != active.revision.name:
+        return False
+    reasons = {c["reason"] for c in status.get("conditions") or () if c["type"] == ConditionType.TRANSPORT_AS_PLANNED}
+    return bool(reasons & {Reason.PLACEMENT_AS_PLANNED, Reason.RDMA_NOT_VERIFIED})
+
+
+def _transport(
+    plan: Plan, pods: Sequence[Pod], outcome: Outcome, verdicts: Sequence[EdgeVerdict], *, settled: bool
+) -> Verdict:
+    """`settled` says that all pods have been ready before."""
     kind, replicas = ConditionType.TRANSPORT_AS_PLANNED, outcome.replicas
     ends = (Component.WORKER, Component.SERVING)
     mine = [p for p in pods if p.labels.get(COMPONENT) in ends and not p.deleting]
@@ -306,12 +326,12 @@ def _transport(plan: Plan, pods: Sequence[Pod], outcome: Outcome, verdicts: Sequ
             return Verdict(kind, Truth.UNKNOWN, Reason.RDMA_NOT_VERIFIED, told(unread))
         text = f"pods are where the plan relies on them to be, and the engine counted payloads over {plan.transport} on every edge that has a connector"
         return Verdict(kind, Truth.TRUE, Reason.TRANSFERS_COUNTED, text)
+    if ready < expected and not settled:
+        text = f"{ready} of {expected} pods are ready, so nothing has used the edges"
+        return Verdict(kind, Truth.UNKNOWN, Reason.NOT_OBSERVED_YET, text)
     if any(edge.protocol is Protocol.RDMA for edge in plan.edges):
         text = f"both ends hold {plan.rdma_resource}; that transfers use it has not been observed"
         return Verdict(kind, Truth.UNKNOWN, Reason.RDMA_NOT_VERIFIED, text)
-    if ready < expected:
-        text = f"{ready} of {expected} pods are ready, so nothing uses the edges yet"
-        return Verdict(kind, Truth.UNKNOWN, Reason.NOT_OBSERVED_YET, text)
     counts = "" if release_of(plan.line).metrics else " (this release does not count payloads)"
     text = f"pods are where the plan relies on them to be, so {plan.transport} is what the edges should use{counts}"
     return Verdict(kind, Truth.TRUE, Reason.PLACEMENT_AS_PLANNED, text)

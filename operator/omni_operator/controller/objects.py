@@ -82,7 +82,7 @@ class Pod:
     last_words: str = ""
     address: str = ""
     restarts: int = 0
-    up: bool = False  # its startup probes have passed
+    silent: bool = False  # it has been ready since its containers started, and is not now
     group: str = ""  # KubeRay's worker group
 
     @property
@@ -187,6 +187,7 @@ def pod(raw: dict[str, Any]) -> Pod:
     ready = conditions.get("Ready", {})
     entries = status.get("containerStatuses") or ()
     running = [(c.get("state") or {}).get("running") or {} for c in entries]
+    started, all_run = max((r.get("startedAt", "") for r in running), default=""), all(running)
     owner: dict[str, Any] = next((ref for ref in meta.get("ownerReferences") or () if ref.get("controller")), {})
     stuck = scheduled.get("message", "") if scheduled.get("reason") == "Unschedulable" else ""
     containers = read.containers(status)
@@ -196,7 +197,7 @@ def pod(raw: dict[str, Any]) -> Pod:
         address=status.get("podIP", ""),
         owner_uid=owner.get("uid", ""),
         created=meta.get("creationTimestamp", ""),
-        started=max((r.get("startedAt", "") for r in running), default=""),
+        started=started,
         ready_since=ready.get("lastTransitionTime", "") if ready.get("status") == "True" else "",
         ending_since=_asked_at(meta),
         gone_by=meta.get("deletionTimestamp", ""),
@@ -204,7 +205,7 @@ def pod(raw: dict[str, Any]) -> Pod:
         unschedulable=stuck,
         trouble=_trouble(containers),
         last_words=next((c.last_words for c in containers if c.last_words), ""),
-        up=bool(entries) and all(c.get("started") for c in entries),
+        silent=ready.get("status") == "False" and "" < started < ready.get("lastTransitionTime", "") and all_run,
         restarts=sum(c.get("restartCount", 0) for c in entries),
         group=labels.get("ray.io/group", ""),
     )

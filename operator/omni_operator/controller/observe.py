@@ -52,6 +52,7 @@ def _known(omni: Omni, children: dict[tuple[str, str], Child]) -> tuple[dict[str
                 digest=child.annotations.get(names.SPEC_DIGEST, ""),
                 spec_text=data[names.SPEC_FILE],
                 plan_text=data[names.PLAN_FILE],
+                checks_image=names.IMAGE_CHECK_FILE in data,
             )
         except (KeyError, ValueError):
             _log.exception("ConfigMap %s/%s is not a revision that this operator can read", child.namespace, child.name)

@@ -79,7 +79,7 @@ def _ready(outcome: Outcome, health: Health) -> Verdict:
     if health.ready_replicas >= outcome.replicas and all(part.truth is Truth.TRUE for part in parts):
         text = f"{health.ready_replicas} of {outcome.replicas} replicas serve"
         if (refused := _refused(outcome)) is not None:
-            text = f"{text} an earlier spec; the spec as it is now was not taken up ({refused.type}: {refused.reason})"
+            text = f"{text} an earlier spec; the spec as it is now is not taken up ({refused.type}: {refused.reason})"
             return Verdict(kind, Truth.TRUE, Reason.SERVING_EARLIER_SPEC, text)
         return Verdict(kind, Truth.TRUE, Reason.SERVING, text)
     causes = [part for part in parts if part.truth is not Truth.TRUE]
@@ -113,13 +113,11 @@ def _progressing(
     if outcome.active is None:
         return Verdict(kind, Truth.FALSE, ready.reason, "there is no revision to bring up"), None
     if ready.truth is Truth.TRUE or outcome.replicas == 0:
-        refused = _refused(outcome)
-        state = (
-            "is as wanted"
-            if refused is None
-            else f"goes on, since the spec as it is now was not taken up ({refused.type})"
-        )
-        return Verdict(kind, Truth.FALSE, Reason.COMPLETE, f"revision {outcome.active.revision.name} {state}"), None
+        text = f"revision {outcome.active.revision.name} is as wanted"
+        if (refused := _refused(outcome)) is not None:
+            why = f"{refused.type}: {refused.reason}"
+            text = f"revision {outcome.active.revision.name} stays, since the spec as it is now is not taken up ({why})"
+        return Verdict(kind, Truth.FALSE, Reason.COMPLETE, text), None
     deadline = (observed.omni.spec.get("rollout") or {}).get("progressDeadlineSeconds", 1800)
     begun = max(_time(outcome.active.created, now), _taken_up(observed, now))
     left = (begun + timedelta(seconds=deadline) - now).total_seconds()

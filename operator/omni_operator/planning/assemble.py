@@ -140,14 +140,12 @@ def _notes(best: Best, edges: Sequence[EdgePlan], *, spec: OmniDeploymentSpec, r
         )
     acknowledges = mooncake_acknowledges(best.ground.mooncake)
     if best.using:
-        torn = (
-            ""
-            if acknowledges
-            else ", and TCP may tear payloads with a Mooncake before 0.3.12 (TcpWritesUnacknowledged)"
-        )
+        by_mooncake = any(e.protocol is Protocol.RDMA and e.connector is not Connector.NIXL for e in edges)
+        falls = "; Mooncake falls back to TCP without an error when it finds no device" if by_mooncake else ""
+        torn = ", and a Mooncake before 0.3.12 may tear payloads over TCP (TcpWritesUnacknowledged)"
         notes.append(
-            f"rdma is planned because the nodes offer {best.using.resource}; Mooncake falls back to TCP without an error when it "
-            f"finds no device, so the transfers themselves are not verified{torn}"
+            f"rdma is planned because the nodes offer {best.using.resource}{falls}, so the transfers themselves are not verified"
+            f"{torn if by_mooncake and not acknowledges else ''}"
         )
     if best.ground.pipeline.async_chunk and not best.ground.streams:
         notes.append(

@@ -21,10 +21,9 @@ def sentences(error: ValidationError) -> Iterator[str]:
     seen: set[str] = set()
     for fault in error.errors(include_url=False):
         where = _fields(schema, fault)
-        line = f"{_path(where)}: {_what(fault, _at(schema, where), known=_at(schema, where[:-1]))}"
-        if line not in seen:  # one for each form that a field may have
-            seen.add(line)
-            yield line
+        if (path := _path(where)) not in seen:  # there is one for each form that a field may have
+            seen.add(path)
+            yield f"{path}: {_what(fault, _at(schema, where), known=_at(schema, where[:-1]))}"
 
 
 def _fields(schema: Mapping[str, Any], fault: ErrorDetails) -> list[int | str]:
@@ -74,6 +73,8 @@ def _what(fault: ErrorDetails, field: Mapping[str, Any], *, known: Mapping[str, 
     rules = field.get("x-kubernetes-validations") or ()
     if rules and fault["type"] in {"string_pattern_mismatch", "value_error"}:
         return f"{rules[0]['message']}{given}"
+    if fault["type"] == "string_type" and isinstance(fault["input"], int | float):
+        return f"must be text{given}; put it in quotes"
     return f"{fault['msg'].removeprefix('Value error, ')}{given}; correct it"
 
 
