@@ -60,6 +60,23 @@ def pages() -> dict[Path, str]:
     }
 
 
+MEASURED = """
+## What a payload costs
+
+`bench/transfers`, put and get in ms, median of five; vllm-omni 0.30, Mooncake 0.3.12.post1, Nixl 1.5.1, two idle cores, no accelerator and no RDMA:
+
+| where | connector | 1 KiB | 1 MiB | 4 MiB | 16 MiB | 64 MiB |
+|---|---|---|---|---|---|---|
+| one pod | `SharedMemory/shm` | 0.3 | 2.0 | 7.5 | 43.9 | 244.8 |
+| one pod | `Nixl/tcp` | 3.8 | 12.3 | 17.1 | 46.4 | 119.9 |
+| two nodes | `MooncakeTransferEngine/tcp` | 1.4 | 3.9 | 12.1 | 55.9 | 338.2 |
+| two nodes | `MooncakeStore/tcp` | 2.2 | 4.6 | 17.0 | 69.9 | 313.4 |
+| two nodes | `Nixl/tcp` | 20.4 | 24.3 | 26.3 | 62.5 | 212.0 |
+
+The order above knows no payload sizes, since a pipeline's bound says little of what its requests carry: where payloads are larger than about 16 MiB and the
+image has Nixl, ask for it on that edge (`transport.edges`)."""
+
+
 def _conditions() -> Iterator[str]:
     yield "# Conditions\n\n| type | meaning |\n|---|---|"
     for kind in ConditionType:
@@ -78,6 +95,7 @@ def _transport() -> Iterator[str]:
     yield "\n| code | meaning |\n|---|---|"
     for code in Rejection:
         yield f"| `{code}` | {REJECTIONS[code]} |"
+    yield MEASURED
 
 
 def _releases() -> Iterator[str]:
