@@ -157,4 +157,8 @@ def _remove(laid: Laid, made: list[dict[str, Any]]) -> None:
         for volume in pod.volumes(laid.owner, laid.revision, replica=0, shm_bytes=0, config=False)[0]:
             if "hostPath" in volume:
                 for worker in nodes.workers():
-                    nodes.node_exec(worker, ["rm", "-rf", volume["hostPath"]["path"]])
+                    # and the operator's folder above, which later tests want to see gone
+                    folder = volume["hostPath"]["path"]
+                    nodes.node_exec(
+                        worker, ["sh", "-c", f"rm -rf {folder}; rmdir {Path(folder).parent} 2>/dev/null || true"]
+                    )
