@@ -214,6 +214,16 @@ def test_pauses_end_somewhere_and_go_with_their_revision() -> None:
     assert restarts.wait(past) == 0
 
 
+def test_a_revision_that_comes_back_later_begins_anew() -> None:
+    now = [0.0]
+    restarts, past = Restarts(clock=lambda: now[0]), ("shop/omni", "aaaa", "0")
+    assert [restarts.note(past, "serving", "why", lasted=1) for _ in range(3)] == [0, 20, 40]
+    now[0] += 3599
+    assert restarts.note(past, "serving", "why", lasted=1) == 80
+    now[0] += 3600
+    assert restarts.note(past, "serving", "why", lasted=1) == 0
+
+
 async def test_a_server_whose_end_is_not_seen_yet_is_ended_once() -> None:
     world = World()
     await world.bring_up()

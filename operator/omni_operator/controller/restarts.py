@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 
 FIRST_PAUSE, LONGEST_PAUSE = 20.0, 600.0
 CALM = 60.0  # seconds that a server must have been ready for its end to be a story of its own
+# Seconds after which an end is no longer the cause of the next: longer than a pause and an engine that starts, so that a row is not cut.
+FORGOTTEN = 3600.0
 
 Past = tuple[str, str, str]  # key of an OmniDeployment, revision, replica
 
@@ -60,7 +62,8 @@ class Restarts:
 
     def again(self, past: Past, *, lasted: float) -> bool:
         """Whether a server that was ready for so many seconds is lost so soon after the one before it."""
-        return past in self._ended and lasted < CALM
+        found = self._ended.get(past)
+        return found is not None and lasted < CALM and self.clock() - found.last < FORGOTTEN
 
     def note(self, past: Past, pod: str, why: str, *, lasted: float) -> float:
         """A server was ended that had been ready for so many seconds; the seconds until the next may be made."""
