@@ -19,14 +19,14 @@ SCRIPT = Path(names.__file__).parent / "scripts" / names.IMAGE_CHECK_FILE
 RUN = [sys.executable, "-c", "import sys; print('engine runs'); sys.exit(7)"]
 
 
-def run(image: Path, *options: str, command: list[str] | None = None, check: str = "") -> tuple[int, str, str]:
+def run(image: Path, *options: str, command: list[str] | None = None) -> tuple[int, str, str]:
     """Exit code, what was printed, and the termination message; `image` is all the packages there are."""
     log = image / "termination-log"
     # -S -I: none of the packages of this environment
     start = f"import sys, runpy; sys.path.append({str(image)!r}); sys.argv = sys.argv[1:]; runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
     done = subprocess.run(
         [sys.executable, "-S", "-I", "-c", start, str(SCRIPT), *options, "--", *(command or RUN)],
-        env={"OMNI_TERMINATION_LOG": str(log), "OMNI_IMAGE_CHECK": check},
+        env={"OMNI_TERMINATION_LOG": str(log)},
         capture_output=True,
         text=True,
         timeout=60,
@@ -70,12 +70,6 @@ def test_an_image_whose_version_tells_no_release_is_believed(tmp_path: Path, ver
     code, said, last = run(tmp_path, "--vllm-omni=0.30.0")
     assert (code, last) == (7, "")
     assert "tells no release, so it is not compared" in said
-
-
-def test_what_is_found_can_be_a_warning(image: Path) -> None:
-    code, said, last = run(image, "--vllm-omni=0.16.0", check="Warn")
-    assert (code, last) == (7, "")
-    assert "set engine.version to 0.30.1" in said
 
 
 def test_a_check_that_fails_keeps_nothing_from_starting(image: Path) -> None:

@@ -12,7 +12,7 @@ from omni_operator.children.names import COMPONENT, NAME, REPLICA, REVISION
 from omni_operator.cli.access import AccessError
 from omni_operator.cli.advice import next_step
 from omni_operator.cli.standing import PodNow, pods_now, read, tree
-from omni_operator.cli.view import deployment
+from omni_operator.cli.view import console, deployment
 
 PLAN = {
     "summary": "three stages",
@@ -199,15 +199,14 @@ def test_what_may_not_be_listed_is_left_out() -> None:
     assert "workers" in out.getvalue()
 
 
-def test_words_in_brackets_are_words() -> None:
-    """Not markup: an address, the name of a stage, a path."""
+def test_words_in_brackets_are_words(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not markup: an address, the name of a stage, a path, the end of something that never began."""
+    monkeypatch.setenv("COLUMNS", "250")
     found = omni("NotServing")
-    said = "stages[vocoder] of [fd00::1]:53, no room in [/dev/shm]"
+    said = "stages[vocoder] of [fd00::1]:53, no room in [/dev/shm] :x:"
     for condition in found["status"]["conditions"]:
         condition["message"] = said
     edges = [{**edge, "reason": said} for edge in PLAN["edges"]]
-    out = StringIO()
-    Console(file=out, width=250).print(
-        deployment({**found, "status": {**found["status"], "plan": {**PLAN, "edges": edges}}}, None)
-    )
-    assert out.getvalue().count(said) == 2 + len(edges)
+    status = {**found["status"], "plan": {**PLAN, "edges": edges}}
+    console().print(deployment({**found, "status": status}, None))
+    assert capsys.readouterr().out.count(said) == 2 + len(edges)

@@ -60,9 +60,9 @@ def test_every_connector_carries_its_edge_in_this_release(
         if edge.connector is Connector.NIXL:
             assert spec.engine.nixl
         if edge.connector is Connector.MOONCAKE_STORE:
-            assert mooncake_has_store(spec.engine.mooncake_version or release.mooncake_version)
+            assert mooncake_has_store(release.mooncake(spec.engine.mooncake_version))
         if edge.connector is Connector.MOONCAKE_TRANSFER_ENGINE and edge.protocol is Protocol.TCP:
-            assert mooncake_acknowledges(spec.engine.mooncake_version or release.mooncake_version)
+            assert mooncake_acknowledges(release.mooncake(spec.engine.mooncake_version))
 
 
 @a_world

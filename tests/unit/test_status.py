@@ -132,16 +132,17 @@ def test_what_no_pod_has_used_is_not_as_planned(nodes: Any, reason: str) -> None
     scene.look()
     settled = scene.says("TransportAsPlanned")
     assert settled[1] == reason
-    scene.serve(available=0)
+    scene.serve(available=0, silent=True)
     scene.look()
     assert scene.says("TransportAsPlanned") == settled, "a server that is away for a moment is still where it was"
+    scene.serve(available=0)
+    scene.look()
+    assert scene.says("TransportAsPlanned") == ("Unknown", "NotObservedYet"), "one that starts anew has used nothing"
 
 
 def test_stages_that_cannot_start_in_their_image_say_so_for_ray() -> None:
-    scene, words = (
-        scene_of(engine={"version": "0.30.0", "backend": "Headless"}),
-        "the engine image has vllm-omni 0.28.0",
-    )
+    scene = scene_of(engine={"version": "0.30.0", "backend": "Headless"})
+    words = "the engine image has vllm-omni 0.28.0"
     scene.look()
     for trouble in ("", "container ray-worker: CrashLoopBackOff"):
         scene.pods = []

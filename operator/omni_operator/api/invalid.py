@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from pydantic import ValidationError
@@ -17,13 +18,18 @@ _LONGEST = 80
 
 def sentences(error: ValidationError) -> Iterator[str]:
     """A line per fault."""
-    schema = model_schema(OmniDeploymentSpec)
+    schema = _schema()
     seen: set[str] = set()
     for fault in error.errors(include_url=False):
         where = _fields(schema, fault)
         if (path := _path(where)) not in seen:  # there is one for each form that a field may have
             seen.add(path)
             yield f"{path}: {_what(fault, _at(schema, where), known=_at(schema, where[:-1]))}"
+
+
+@cache
+def _schema() -> Mapping[str, Any]:
+    return model_schema(OmniDeploymentSpec)
 
 
 def _fields(schema: Mapping[str, Any], fault: ErrorDetails) -> list[int | str]:
@@ -61,11 +67,8 @@ def _what(fault: ErrorDetails, field: Mapping[str, Any], *, known: Mapping[str, 
     if fault["type"] == "extra_forbidden":
         name, names = str(fault["loc"][-1]), list(known.get("properties", {}))
         near = difflib.get_close_matches(name, names, n=1)
-        return (
-            f"there is no such field; did you mean {near[0]}?"
-            if near
-            else f"there is no such field; use one of {', '.join(names)}"
-        )
+        remedy = f"did you mean {near[0]}?" if near else f"use one of {', '.join(names)}"
+        return f"there is no such field; {remedy}"
     if fault["type"] == "missing":
         return f"is needed: {field.get('description', 'give it')}"
     if choices := field.get("enum"):

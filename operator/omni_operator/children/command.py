@@ -162,7 +162,7 @@ def _in_checked_image(revision: Revision, command: Sequence[str]) -> list[str]:
         Connector.MOONCAKE_TRANSFER_ENGINE,
     }
     options = ["--mooncake"] if used else []
-    assumed = revision.spec.engine.mooncake_version or release_of(revision.plan.line).mooncake_version
+    assumed = release_of(revision.plan.line).mooncake(revision.spec.engine.mooncake_version)
     if used and mooncake_acknowledges(assumed):  # or the plan would warn; over RDMA too, which may fall back to TCP
         options.append(f"--mooncake-from={_dotted(MOONCAKE_ACKNOWLEDGES_FROM)}")
     if Connector.MOONCAKE_STORE in used:

@@ -58,13 +58,12 @@ def _when_ready(omni: dict[str, Any], by_type: dict[str, Any]) -> str:
     name, namespace = omni["metadata"]["name"], omni["metadata"]["namespace"]
     if by_type.get("TransportAsPlanned", {}).get("reason") == "TransportDegraded":
         return f"it serves, but slower than planned; the edge and the pod are named above: kubectl omni explain {name} -n {namespace}"
+    edit = f"kubectl edit omni {name} -n {namespace}"
     if by_type.get("Planned", {}).get("reason") == "Held":
-        return (
-            f"the edit is held; to let it go, set rollout.strategy to Recreate: kubectl edit omni {name} -n {namespace}"
-        )
+        return f"the edit is held; to let it go, set rollout.strategy to Recreate: {edit}"
     for kind, what in (("Accepted", "is refused"), ("Planned", "cannot be planned")):
         if by_type.get(kind, {}).get("status") == "False":
-            return f"what ran before goes on; the spec as it is now {what} (above); correct it: kubectl edit omni {name} -n {namespace}"
+            return f"what ran before goes on; the spec as it is now {what} (above); correct it: {edit}"
     return (
         f"omni chat {name} -n {namespace} 'Hello'   (inside the cluster: {(omni.get('status') or {}).get('endpoint')})"
     )

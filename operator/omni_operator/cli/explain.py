@@ -63,7 +63,7 @@ def paragraphs(
         yield f"{ends(edge)}: {_chosen(edge, more)}", list(_sentences(edge, more, line=line))
     if plan.notes:
         yield "Notes", [f"{note[0].upper()}{note[1:]}." for note in plan.notes]
-    if found := _defects(line, detail=detail, edges=edges, notes=plan.notes):
+    if found := _defects(line, detail=detail, edges=edges):
         yield (
             f"Known defects of vllm-omni {line} that matter here",
             [f"{defect.code}: {defect.what} [{defect.source}]." for defect in found],
@@ -144,8 +144,16 @@ def _rejected(*codes: Rejection) -> _Matters:
     return matters
 
 
-# What depends on more than the release: it matters where the planner gave it as a reason, or warns of it.
-_BY_MENTION = frozenset({"TcpWritesUnacknowledged"})
+def _mentioned(code: str) -> _Matters:
+    """Matters where the planner itself gave it as a reason or warns of it, since it depends on more than the release."""
+
+    def matters(plan: Plan | None, edges: Sequence[EdgeStatus]) -> bool:
+        facts = [rejected.fact for edge in edges for rejected in edge.rejected]
+        return plan is None or any(code in text for text in (*facts, *plan.notes))
+
+    return matters
+
+
 # Code of a defect to whether it matters to a plan; one that is not here is always told.
 DEFECTS: Mapping[str, _Matters] = {
     "ShmThresholdIgnored": _over("SharedMemory"),
@@ -153,18 +161,15 @@ DEFECTS: Mapping[str, _Matters] = {
     "MiddleStageReceivesOnly": _rejected(Rejection.MIDDLE_STAGE_UNSUPPORTED, Rejection.ONE_CONNECTOR_PER_STAGE),
     "ChunksNeedStageId": _rejected(Rejection.ASYNC_CHUNK_UNSUPPORTED),
     "SharedEntryBindsTwice": _over("MooncakeTransferEngine"),
+    "TcpWritesUnacknowledged": _mentioned("TcpWritesUnacknowledged"),
     "RdmaFallsBackToTcp": _over("Mooncake", protocol=Protocol.RDMA.value),
     "BadConnectorReferencesIgnored": _over("Mooncake", "Nixl"),
     "StagesNotReadopted": lambda plan, _: plan is None or plan.backend is Backend.HEADLESS,
 }
 
 
-def _defects(line: str, *, detail: Plan | None, edges: Sequence[EdgeStatus], notes: Sequence[str]) -> list[Defect]:
-    said = [*notes, *(rejected.fact for edge in edges for rejected in edge.rejected)]
-
+def _defects(line: str, *, detail: Plan | None, edges: Sequence[EdgeStatus]) -> list[Defect]:
     def matters(defect: Defect) -> bool:
-        if defect.code in _BY_MENTION:
-            return any(defect.code in text for text in said)
         rule = DEFECTS.get(defect.code)
         return rule is None or rule(detail, edges)
 

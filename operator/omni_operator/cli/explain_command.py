@@ -65,7 +65,7 @@ def _tell(plan: PlanStatus, *, detail: Plan | None, edge: str | None, now: str =
         known = ", ".join(f"'{e.from_stage}->{e.to_stage}'" for e in plan.edges) or "none"
         return refuse(No(INVALID, f"no edge {edge}; the edges are: {known}"))
     console = view.console()
-    console.print(plan.summary, markup=False, highlight=False)
+    console.print(plan.summary, highlight=False)
     if not plan.edges:
         console.print("The pipeline has one stage, and so no edge.")
     for heading, sentences in paragraphs(plan, detail=detail, edges=chosen):
@@ -73,5 +73,5 @@ def _tell(plan: PlanStatus, *, detail: Plan | None, edge: str | None, now: str =
         console.print(view.paragraph(heading, sentences))
     if now:
         console.print()
-        console.print(now, markup=False, highlight=False)
+        console.print(now, highlight=False)
     return OK

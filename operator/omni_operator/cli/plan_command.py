@@ -51,7 +51,7 @@ def diff(*, file: Path, source: Source, against: Path | None, output: str) -> in
 
 def refuse(no: No) -> int:
     """Prints why there is no plan."""
-    view.console(stderr=True).print(no.message, markup=False, highlight=False, soft_wrap=True)
+    view.console(stderr=True).print(no.message, highlight=False, soft_wrap=True)
     return no.code
 
 
@@ -86,7 +86,7 @@ def drawn(found: Decided) -> Picture:
 def _table(found: Decided) -> None:
     console = view.console()
     described = describe(found.owner, found.revision, nodes={})
-    console.print(described.summary, markup=False, highlight=False)
+    console.print(described.summary, highlight=False)
     console.print(terminal.draw(drawn(found)), soft_wrap=True)
     console.print(view.edges(described.model_dump(by_alias=True, mode="json")))
     view.notes(console, found.notes)

@@ -30,11 +30,16 @@ _PIPE_COLUMNS = 160
 
 def console(*, stderr: bool = False) -> Console:
     """The terminal as it is; a file or a pipe gets lines wide enough for the table of edges, or as wide as COLUMNS says."""
-    found = Console(stderr=stderr)
+    found = Console(stderr=stderr, markup=False, emoji=False)
     if found.is_terminal:
         return found
     asked = os.environ.get("COLUMNS", "")
-    return Console(stderr=stderr, width=int(asked) if asked.isdecimal() and int(asked) else _PIPE_COLUMNS)
+    return Console(
+        stderr=stderr,
+        markup=False,
+        emoji=False,
+        width=int(asked) if asked.isdecimal() and int(asked) else _PIPE_COLUMNS,
+    )
 
 
 def deployment(omni: dict[str, Any], now: Sequence[PodNow] | None = None) -> RenderableType:
@@ -85,7 +90,7 @@ def edges(plan: dict[str, Any]) -> RenderableType:
             transport = Text("by the server", style=COLOUR[Line.SERVER])
         else:
             transport = Text(f"{edge['connector']}/{edge['protocol']}", style=COLOUR.get(edge["protocol"], ""))
-        table.add_row(Text(f"{edge['from']} → {edge['to']}"), edge["reach"], transport, Text(edge["reason"]))
+        table.add_row(f"{edge['from']} → {edge['to']}", edge["reach"], transport, edge["reason"])
         grouped: dict[str, list[str]] = {}
         if edge.get("observedReason"):  # what runs; a plan alone has seen nothing
             style = {"Verified": "green", "Degraded": "red"}.get(edge["observed"], "dim")
@@ -148,7 +153,7 @@ def paragraph(heading: str, sentences: Sequence[str]) -> RenderableType:
 def notes(to: Console, found: Sequence[str]) -> None:
     """Prints notes."""
     for note in found:
-        to.print(f"note: {note}", style="dim", markup=False, highlight=False)
+        to.print(f"note: {note}", style="dim", highlight=False)
 
 
 def conditions(status: dict[str, Any]) -> RenderableType:
@@ -161,9 +166,6 @@ def conditions(status: dict[str, Any]) -> RenderableType:
         if condition["type"] in _QUIET_WHEN_FALSE:
             mark, colour = ("…", "yellow") if condition["status"] == "True" else ("·", "dim")
         table.add_row(
-            Text(mark, style=colour),
-            condition["type"],
-            Text(condition["reason"], style=colour),
-            Text(condition["message"]),  # [words] are no markup
+            Text(mark, style=colour), condition["type"], Text(condition["reason"], style=colour), condition["message"]
         )
     return table

@@ -90,7 +90,7 @@ def judge(observed: Observed, outcome: Outcome) -> Health:
         or (Verdict(ConditionType.SERVING_READY, Truth.FALSE, Reason.RESTART_BACK_OFF, held) if held else None)
         or (Verdict(ConditionType.SERVING_READY, Truth.FALSE, Reason.NODE_LOST, lost) if lost else None)
         or _serving(len(available), outcome, pods, store=store, ray_up=ray.truth is Truth.TRUE),
-        transport=_transport(active.revision.plan, pods, outcome, edges, settled=_was_up(observed, active)),
+        transport=_transport(active.revision.plan, pods, outcome, edges),
         ready_replicas=len(serve),
         edges=edges,
     )
@@ -135,9 +135,6 @@ def _ray(observed: Observed, active: Known, states: Sequence[_ClusterState], pod
     ray_pods = [p for p in pods if p.labels.get(COMPONENT) in {Component.HEAD, Component.WORKER}]
     if all(state.up for state in states):
         return Verdict(kind, Truth.TRUE, Reason.RAY_READY, "; ".join(state.text for state in states))
-    for pod in ray_pods:  # stages on Headless, whose launcher says why in the same way
-        if not pod.ready and not pod.deleting and (said := _launcher_said(pod)) is not None:
-            return Verdict(kind, Truth.FALSE, *said)
     if (found := _failing(ray_pods, active)) is not None:
         return Verdict(kind, Truth.FALSE, found[0], found[1])
     if (lost := _on_lost_node(observed, active, ray_pods)) is not None:
@@ -185,6 +182,8 @@ def _failing(pods: Sequence[Pod], active: Known) -> tuple[Reason, str] | None:
     for pod in pods:
         if pod.deleting:
             continue
+        if not pod.ready and (said := _launcher_said(pod)) is not None:  # the same between its starts
+            return said
         if pod.unschedulable:
             return Reason.UNSCHEDULABLE, f"{who(pod, active)}: {pod.unschedulable}"
         if pod.trouble:
@@ -290,24 +289,12 @@ def _answering(ready: int, outcome: Outcome, pods: Sequence[Pod]) -> Verdict:
     return Verdict(kind, Truth.TRUE, Reason.SERVER_READY, f"{text} and have answered a request")
 
 
-def _was_up(observed: Observed, active: Known) -> bool:
-    """Whether all pods of the revision have been ready before: one that is not now changes nothing about where they are."""
-    status = observed.omni.status
-    if status.get("revision") != active.revision.name:
-        return False
-    reasons = {c["reason"] for c in status.get("conditions") or () if c["type"] == ConditionType.TRANSPORT_AS_PLANNED}
-    return bool(reasons & {Reason.PLACEMENT_AS_PLANNED, Reason.RDMA_NOT_VERIFIED})
-
-
-def _transport(
-    plan: Plan, pods: Sequence[Pod], outcome: Outcome, verdicts: Sequence[EdgeVerdict], *, settled: bool
-) -> Verdict:
-    """`settled` says that all pods have been ready before."""
+def _transport(plan: Plan, pods: Sequence[Pod], outcome: Outcome, verdicts: Sequence[EdgeVerdict]) -> Verdict:
     kind, replicas = ConditionType.TRANSPORT_AS_PLANNED, outcome.replicas
     ends = (Component.WORKER, Component.SERVING)
     mine = [p for p in pods if p.labels.get(COMPONENT) in ends and not p.deleting]
     expected = replicas * (1 + (0 if plan.cluster_ref else sum(group.pods for group in plan.groups)))
-    placed, ready = [p for p in mine if p.node], sum(p.ready for p in mine)
+    placed, up = [p for p in mine if p.node], sum(p.ready or p.silent for p in mine)
     if len(placed) < expected:
         return Verdict(kind, Truth.UNKNOWN, Reason.NOT_OBSERVED_YET, f"{len(placed)} of {expected} pods are placed")
     if plan.strategy is Strategy.ONE_NODE and not plan.cluster_ref:
@@ -326,8 +313,8 @@ def _transport(
             return Verdict(kind, Truth.UNKNOWN, Reason.RDMA_NOT_VERIFIED, told(unread))
         text = f"pods are where the plan relies on them to be, and the engine counted payloads over {plan.transport} on every edge that has a connector"
         return Verdict(kind, Truth.TRUE, Reason.TRANSFERS_COUNTED, text)
-    if ready < expected and not settled:
-        text = f"{ready} of {expected} pods are ready, so nothing has used the edges"
+    if up < expected:
+        text = f"{up} of {expected} pods have been ready since they started"
         return Verdict(kind, Truth.UNKNOWN, Reason.NOT_OBSERVED_YET, text)
     if any(edge.protocol is Protocol.RDMA for edge in plan.edges):
         text = f"both ends hold {plan.rdma_resource}; that transfers use it has not been observed"

@@ -78,8 +78,8 @@ def _ready(outcome: Outcome, health: Health) -> Verdict:
     parts = (health.ray, health.serving)
     if health.ready_replicas >= outcome.replicas and all(part.truth is Truth.TRUE for part in parts):
         text = f"{health.ready_replicas} of {outcome.replicas} replicas serve"
-        if (refused := _refused(outcome)) is not None:
-            text = f"{text} an earlier spec; the spec as it is now is not taken up ({refused.type}: {refused.reason})"
+        if why := _not_taken_up(outcome):
+            text = f"{text} an earlier spec; the spec as it is now is not taken up ({why})"
             return Verdict(kind, Truth.TRUE, Reason.SERVING_EARLIER_SPEC, text)
         return Verdict(kind, Truth.TRUE, Reason.SERVING, text)
     causes = [part for part in parts if part.truth is not Truth.TRUE]
@@ -92,9 +92,10 @@ def _ready(outcome: Outcome, health: Health) -> Verdict:
     return Verdict(kind, Truth.FALSE, Reason.NOT_SERVING if not starting else cause.reason, cause.message)
 
 
-def _refused(outcome: Outcome) -> Verdict | None:
-    """Why the spec as it is now is not what runs; None when it is."""
-    return next((v for v in (outcome.accepted, outcome.planned) if v.truth is Truth.FALSE), None)
+def _not_taken_up(outcome: Outcome) -> str:
+    """Which condition says that the spec as it is now is not what runs: it is refused, cannot be planned or is held."""
+    against = (v for v in (outcome.accepted, outcome.planned) if v.truth is Truth.FALSE)
+    return next((f"{v.type}: {v.reason}" for v in against), "")
 
 
 def _progressing(
@@ -114,8 +115,7 @@ def _progressing(
         return Verdict(kind, Truth.FALSE, ready.reason, "there is no revision to bring up"), None
     if ready.truth is Truth.TRUE or outcome.replicas == 0:
         text = f"revision {outcome.active.revision.name} is as wanted"
-        if (refused := _refused(outcome)) is not None:
-            why = f"{refused.type}: {refused.reason}"
+        if why := _not_taken_up(outcome):
             text = f"revision {outcome.active.revision.name} stays, since the spec as it is now is not taken up ({why})"
         return Verdict(kind, Truth.FALSE, Reason.COMPLETE, text), None
     deadline = (observed.omni.spec.get("rollout") or {}).get("progressDeadlineSeconds", 1800)

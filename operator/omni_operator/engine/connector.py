@@ -44,9 +44,6 @@ class Transport:
         return "SharedMemory/shm" if self.protocol is Protocol.SHM else f"{self.connector}/{self.protocol}"
 
 
-# Its consumer reads as soon as the producer says that it has sent; MooncakeStore's asks a master first, which gives some time.
-NEEDS_ACKNOWLEDGEMENT = Transport(Connector.MOONCAKE_TRANSFER_ENGINE, Protocol.TCP)
-
 # Best first (docs/reference/transport.md). Cost is relative time per byte; only its order matters for layouts.
 PREFERENCE: tuple[tuple[Transport, int], ...] = (
     (Transport(Connector.SHARED_MEMORY, Protocol.SHM), 1),

@@ -114,7 +114,7 @@ _UNACKNOWLEDGED = Defect(
     code="TcpWritesUnacknowledged",
     what="Mooncake before 0.3.12 says that a TCP write is done before it has arrived; what is read at once may be torn, or an earlier payload",
     source="kvcache-ai/Mooncake#2086, mended by #2850 (run: 0.3.11.post1 tore 30 of 100 writes of 8 MiB, and 3 of 20 puts of 1 MiB "
-    "into the store; 0.3.12.post1 and 0.3.13.post1 none)",
+    "into the store; 0.3.12.post1 none of both, 0.3.13.post1 no write)",
 )
 
 _WHOLE_IGNORES_FILE = Defect(

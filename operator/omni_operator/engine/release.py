@@ -147,6 +147,10 @@ class Release:
     async_chunk_key: bool = True
     defects: tuple[Defect, ...] = field(default=())
 
+    def mooncake(self, stated: str | None) -> str:
+        """Version of Mooncake in the image: what the spec states, or else the release's pin."""
+        return stated or self.mooncake_version
+
 
 # mooncake 0.3.13 removed ReplicateConfig.with_soft_pin, which the store connector of every release calls (run).
 MOONCAKE_STORE_BELOW = (0, 3, 13)

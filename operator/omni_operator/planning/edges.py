@@ -19,7 +19,7 @@ from omni_operator.api.spec import (
     SharedMemoryPolicy,
     TransportSpec,
 )
-from omni_operator.engine.connector import NEEDS_ACKNOWLEDGEMENT, PREFERENCE, Rejection, Transport
+from omni_operator.engine.connector import PREFERENCE, Rejection, Transport
 from omni_operator.engine.pipeline import Carries, Edge, Pipeline
 from omni_operator.engine.release import EdgeUse, Mover, Release, mooncake_acknowledges, mooncake_has_store
 from omni_operator.planning.demand import StageDemand
@@ -279,7 +279,8 @@ def _reject_library(ground: Ground, transport: Transport, *, asked: bool) -> tup
             Rejection.LIBRARY_VERSION,
             f"the image has Mooncake {ground.mooncake}, and this connector needs one before 0.3.13 (with_soft_pin)",
         )
-    if transport == NEEDS_ACKNOWLEDGEMENT and not mooncake_acknowledges(ground.mooncake):
+    over_tcp = connector is Connector.MOONCAKE_TRANSFER_ENGINE and transport.protocol is Protocol.TCP
+    if over_tcp and not mooncake_acknowledges(ground.mooncake):
         return (
             Rejection.LIBRARY_VERSION,
             f"the image has Mooncake {ground.mooncake}; one before 0.3.12 says that a TCP write is done before it has arrived "

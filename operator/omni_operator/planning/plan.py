@@ -110,7 +110,7 @@ def _choose(
         pod_security=pod_security,
         policy=spec.transport,
         pods_ours=spec.ray.cluster_ref is None,
-        mooncake=spec.engine.mooncake_version or release.mooncake_version,
+        mooncake=release.mooncake(spec.engine.mooncake_version),
         nixl=spec.engine.nixl,
         rdma=None,
         needs=needs[backends[-1]],  # only Ray's are others, and it is alone

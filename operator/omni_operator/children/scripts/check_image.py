@@ -4,8 +4,7 @@ The release decides flags, configuration and connectors, and the version of Moon
 engine refuses its command line or ignores half of it, and with another Mooncake a payload may arrive torn, without a word. So the image
 is asked before anything starts, and the difference is left where the operator reads it: the container's termination message.
 
-What cannot be told is believed: a development build, an image whose engine runs on another Python than this one. OMNI_IMAGE_CHECK=Warn
-in engine.env starts the engine whatever is found.
+What cannot be told is believed: a development build, an image whose engine runs on another Python than this one.
 
 Only the standard library: it runs in the engine's image, whose packages are not ours.
 """
@@ -51,8 +50,7 @@ def installed(pattern: re.Pattern[str]) -> set[str]:
     found = set()
     for each in metadata.distributions():
         try:
-            name = str(each.metadata["Name"])
-            if pattern.fullmatch(name) and not name.startswith("~"):  # pip leaves such names behind
+            if pattern.fullmatch(str(each.metadata["Name"])):
                 found.add(each.version)
         except Exception as exc:
             say(f"a package of the image cannot be read: {exc}")
@@ -123,15 +121,10 @@ def difference(args: argparse.Namespace) -> str:
     """What is wrong with the image; empty when nothing is, or nothing can be told."""
     try:
         why = wrong_release(args.vllm_omni)
-        if not why and args.mooncake:
-            why = wrong_mooncake(args.mooncake_from, args.mooncake_below)
+        return why or (wrong_mooncake(args.mooncake_from, args.mooncake_below) if args.mooncake else "")
     except Exception as exc:  # a check that fails must not keep an engine from starting
         say(f"the image was not compared with the plan: {exc!r}")
         return ""
-    if why and os.environ.get("OMNI_IMAGE_CHECK", "").lower() == "warn":
-        say(f"{why} (OMNI_IMAGE_CHECK is Warn, so it is started all the same)")
-        return ""
-    return why
 
 
 def leave(number: int, _: FrameType | None) -> None:
