@@ -41,6 +41,7 @@ class Scenario:
         nodes: What the planner sees.
         edge: Producer and consumer.
         forced: Connector that transport.edges asks for; empty for the planner's own choice.
+        payload: What transport.edges says that a transfer over any edge carries, in bytes; 0 for the planner's own assumption.
     """
 
     engine: str
@@ -48,10 +49,15 @@ class Scenario:
     nodes: Inventory
     edge: tuple[int, int] = (0, 1)
     forced: str = ""
+    payload: int = 0
 
     def forcing(self, connector: str) -> Scenario:
         """The same with a connector by override."""
         return dataclasses.replace(self, forced=connector)
+
+    def telling(self, payload: int) -> Scenario:
+        """The same with a payload that is known."""
+        return dataclasses.replace(self, payload=payload)
 
     def __str__(self) -> str:
         where = "one node" if len(self.nodes.nodes) == 1 else "two nodes"
@@ -101,9 +107,16 @@ def _spec(scenario: Scenario) -> dict[str, Any]:
     pipeline = catalog()[scenario.pipeline].releases[engine["version"].rpartition(".")[0]]
     if len(pipeline.stages) <= len(scenario.nodes.nodes):  # a node for each, so that the edge is between them
         out["stages"] = [{"name": stage.name, "accelerators": 1} for stage in pipeline.stages]
-    if scenario.forced:
-        names = [pipeline.stage(stage).name for stage in scenario.edge]
-        out["transport"] = {"edges": [{"from": names[0], "to": names[1], "connector": scenario.forced}]}
+    said: list[dict[str, Any]] = []
+    for edge in pipeline.edges:
+        ends = edge.producer, edge.consumer
+        wish: dict[str, Any] = {"payload": scenario.payload} if scenario.payload else {}
+        wish |= {"connector": scenario.forced} if scenario.forced and ends == scenario.edge else {}
+        said += (
+            [dict(zip(("from", "to"), (pipeline.stage(end).name for end in ends), strict=True)) | wish] if wish else []
+        )
+    if said:
+        out["transport"] = {"edges": said}
     return out
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import combinations
 
 from hypothesis import assume, given, settings
@@ -10,9 +11,11 @@ from hypothesis import strategies as st
 from omni_operator.api.conditions import Reason
 from omni_operator.api.spec import Backend, Connector, OmniDeploymentSpec, Protocol, Strategy
 from omni_operator.children.revision import new_revision
+from omni_operator.engine.connector import TRANSPORTS, Transport
 from omni_operator.engine.pipeline import catalog
 from omni_operator.engine.records import release_of
 from omni_operator.engine.release import EdgeUse, mooncake_acknowledges, mooncake_has_store
+from omni_operator.planning.cost import cost, hardly_more
 from omni_operator.planning.demand import demands, units
 from omni_operator.planning.model import Planned, PodSecurity, Reach, Refused
 from omni_operator.planning.packing import Demand, Room, holds
@@ -20,6 +23,7 @@ from omni_operator.planning.ports import MASTER_PORT, ports_of
 from omni_operator.planning.stands import stands
 from omni_operator.planning.terrain import admitting_nodes
 from omni_operator.topology.inventory import Inventory, Node
+from omni_operator.topology.quantity import parse
 from tests.unit import worlds
 from tests.unit.make import OWNER
 from tests.unit.pods import can_place, pods_of
@@ -139,6 +143,24 @@ def test_wishes_are_kept(spec: OmniDeploymentSpec, nodes: Nodes, security: PodSe
         stage = next(s for s in made.stages if s.name == override.name)
         assert override.replicas in {None, stage.replicas}
         assert override.accelerators in {None, len(stage.devices), len(stage.devices) // stage.replicas}
+
+
+@a_world
+def test_what_would_be_clearly_quicker_is_rejected_with_a_reason(
+    spec: OmniDeploymentSpec, nodes: Nodes, security: PodSecurity
+) -> None:
+    made = a_plan(spec, nodes, security)
+    ends = Counter(stage for edge in made.edges if edge.connector for stage in (edge.producer, edge.consumer))
+    for edge in made.edges:
+        if edge.connector is None or ends[edge.producer] + ends[edge.consumer] > 2:  # edges that meet share the cost
+            continue
+        mine = cost(Transport(edge.connector, edge.protocol), edge.reach, edge.payload_bytes)
+        for other in TRANSPORTS:
+            if not hardly_more(mine, cost(other, edge.reach, edge.payload_bytes)):
+                assert str(other) in {rejected.choice for rejected in edge.rejected}
+    for asked in spec.transport.edges:
+        edge = next(e for e in made.edges if (e.from_stage, e.to_stage) == (asked.from_stage, asked.to_stage))
+        assert asked.payload is None or edge.max_payload_bytes >= edge.payload_bytes == parse(asked.payload)
 
 
 @a_world

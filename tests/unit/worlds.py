@@ -8,8 +8,9 @@ from hypothesis import assume, event
 from hypothesis import strategies as st
 
 from omni_operator.api.spec import OmniDeploymentSpec
-from omni_operator.engine.connector import COST, Transport
+from omni_operator.engine.connector import Transport
 from omni_operator.engine.pipeline import StageKind, catalog
+from omni_operator.planning.cost import cost
 from omni_operator.planning.model import Plan, Planned, PodSecurity, Refused
 from omni_operator.planning.plan import make_plan
 from omni_operator.topology.inventory import Inventory, Node, Taint
@@ -118,6 +119,9 @@ def modern_specs(draw: st.DrawFn) -> OmniDeploymentSpec:
                     {"connector": "MooncakeStore"},
                     {"connector": "Nixl"},
                     {"connector": "MooncakeTransferEngine"},
+                    {"payload": "2Ki"},
+                    {"payload": "64Mi"},
+                    {"connector": "Nixl", "payload": "2Gi"},
                 )
             )
         )
@@ -170,5 +174,7 @@ def badness(found: Planned | Refused) -> tuple[int, int, int]:
         return (2, 0, 0)
     shipped = catalog()[found.plan.pipeline].releases[found.plan.line]
     carried = ((e, e.connector) for e in found.plan.edges)
-    moved = sum(COST[Transport(connector, e.protocol)] * e.max_payload_bytes for e, connector in carried if connector)
+    moved = sum(
+        cost(Transport(connector, e.protocol), e.reach, e.payload_bytes) for e, connector in carried if connector
+    )
     return (int(found.waits_for is not None), int(shipped.async_chunk != found.plan.streams), moved)

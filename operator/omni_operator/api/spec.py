@@ -15,6 +15,7 @@ from omni_operator.api.base import (
     Model,
     ObjectName,
     Opaque,
+    Quantity,
     ResourceName,
     in_words,
     key_rule,
@@ -293,10 +294,10 @@ class EdgeOverride(Model):
                     "' has no protocol ' + self.protocol + ' (shm belongs to SharedMemory, and only to it); change one of the two'",
                 ),
                 rule(
-                    "has(self.connector) || has(self.protocol)",
-                    "transport.edges: set connector, protocol or both",
+                    "has(self.connector) || has(self.protocol) || has(self.payload)",
+                    "transport.edges: set connector, protocol or payload",
                     message_expression="'transport.edges[' + self.from + ' -> ' + self.to + '] asks for nothing; set connector, "
-                    "protocol or both, or remove the entry'",
+                    "protocol or payload, or remove the entry'",
                 ),
             ]
         ),
@@ -305,6 +306,16 @@ class EdgeOverride(Model):
     to_stage: Annotated[str, Field(min_length=1, max_length=63)] = Field(alias="to", description="Consuming stage.")
     connector: Connector | None = Field(default=None, description="Connector this edge must use.")
     protocol: Protocol | None = Field(default=None, description="Protocol this edge must use.")
+    payload: Quantity | None = Field(
+        default=None,
+        description="What one transfer usually carries, from 1Ki to 1Ti: the transport that is quickest for it is taken. When "
+        "not set, a sixteenth of the pipeline's bound, and at most 64Ki where payloads pass in chunks.",
+    )
+
+    @property
+    def asked(self) -> bool:
+        """Whether it asks for a transport."""
+        return self.connector is not None or self.protocol is not None
 
 
 class TransportSpec(Model):

@@ -123,7 +123,8 @@ def facts(plan: Plan) -> dict[str, str]:
     for edge in plan.edges:
         name = f"edge {edge.from_stage} → {edge.to_stage}"
         out[name] = f"{transport_of(edge)}, {edge.reach}"
-        out[f"{name}: payload"] = f"{edge.use}, at most {binary(edge.max_payload_bytes)}"
+        usual = f"about {binary(edge.payload_bytes)}, " if edge.payload_bytes else ""
+        out[f"{name}: payload"] = f"{edge.use}, {usual}at most {binary(edge.max_payload_bytes)}"
         if edge.pool_bytes or edge.port:
             out[f"{name}: pool, port"] = f"{binary(edge.pool_bytes)}, {edge.port}"
     if plan.store:

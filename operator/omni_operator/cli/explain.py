@@ -89,8 +89,8 @@ def _sentences(edge: EdgeStatus, detail: EdgePlan | None, *, line: str) -> Itera
     if detail is not None and detail.connector is not None:
         pool = f", and each end pins a pool of {binary(detail.pool_bytes)}" if detail.pool_bytes else ""
         port = f"; the producer listens on port {detail.port}" if detail.port else ""
-        size = binary(detail.max_payload_bytes)
-        yield f"{_USE[detail.use]}: at most {size} per request{pool}{port}."
+        usual = f"about {binary(detail.payload_bytes)} at a time, " if detail.payload_bytes else ""
+        yield f"{_USE[detail.use]}: {usual}at most {binary(detail.max_payload_bytes)} per request{pool}{port}."
     if not edge.rejected:
         if edge.connector != "none":
             yield "Nothing better exists."

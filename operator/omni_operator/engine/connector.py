@@ -1,4 +1,4 @@
-"""Transports in the order of preference, and the codes of what can be said against one on an edge."""
+"""Transports, and the codes of what can be said against one on an edge."""
 
 from __future__ import annotations
 
@@ -44,14 +44,13 @@ class Transport:
         return "SharedMemory/shm" if self.protocol is Protocol.SHM else f"{self.connector}/{self.protocol}"
 
 
-# Best first (docs/reference/transport.md). Cost is relative time per byte; only its order matters for layouts.
-PREFERENCE: tuple[tuple[Transport, int], ...] = (
-    (Transport(Connector.SHARED_MEMORY, Protocol.SHM), 1),
-    (Transport(Connector.MOONCAKE_TRANSFER_ENGINE, Protocol.RDMA), 2),
-    (Transport(Connector.NIXL, Protocol.RDMA), 2),
-    (Transport(Connector.MOONCAKE_STORE, Protocol.RDMA), 3),
-    (Transport(Connector.MOONCAKE_TRANSFER_ENGINE, Protocol.TCP), 10),
-    (Transport(Connector.NIXL, Protocol.TCP), 11),
-    (Transport(Connector.MOONCAKE_STORE, Protocol.TCP), 12),
+# Best first where nothing else decides (docs/reference/transport.md).
+TRANSPORTS: tuple[Transport, ...] = (
+    Transport(Connector.SHARED_MEMORY, Protocol.SHM),
+    Transport(Connector.MOONCAKE_TRANSFER_ENGINE, Protocol.RDMA),
+    Transport(Connector.NIXL, Protocol.RDMA),
+    Transport(Connector.MOONCAKE_STORE, Protocol.RDMA),
+    Transport(Connector.MOONCAKE_TRANSFER_ENGINE, Protocol.TCP),
+    Transport(Connector.NIXL, Protocol.TCP),
+    Transport(Connector.MOONCAKE_STORE, Protocol.TCP),
 )
-COST = dict(PREFERENCE)

@@ -61,6 +61,7 @@ class EdgePlan(_Value):
         connector: The connector; None when the server hands results on itself.
         connector_class: Its class in the release.
         protocol: What carries the bytes.
+        payload_bytes: What one transfer usually carries; 0 in plans that were made before this was kept.
         max_payload_bytes: Bound of what one request sends.
         pool_bytes: Memory pool of each end that pins one (TransferEngine); 0 for others.
         port: Base port of the producer's listener; 0 when the connector has none.
@@ -77,6 +78,7 @@ class EdgePlan(_Value):
     connector: Connector | None
     connector_class: str
     protocol: Protocol
+    payload_bytes: int = 0
     max_payload_bytes: int
     pool_bytes: int = 0
     port: int = 0

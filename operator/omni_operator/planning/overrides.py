@@ -12,6 +12,7 @@ from omni_operator.engine.release import ConfigFormat, Release
 from omni_operator.planning.demand import demands, units
 from omni_operator.planning.model import PodSecurity
 from omni_operator.topology.inventory import affinity_problem
+from omni_operator.topology.quantity import parse
 
 PARALLEL = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
 # Sources of a variable and what the API demands of each; a pod that lacks it would be refused.
@@ -53,9 +54,12 @@ def bad_overrides(
         return "placement.topologyKey: the pods of ray.clusterRef are not ours to place; remove it"
     edges = {(pipeline.stage(e.producer).name, pipeline.stage(e.consumer).name) for e in pipeline.edges}
     for edge in spec.transport.edges:
+        where = f"transport.edges[{edge.from_stage} -> {edge.to_stage}]"
         if (edge.from_stage, edge.to_stage) not in edges:
             able = ", ".join(f"{a} -> {b}" for a, b in sorted(edges))
-            return f"transport.edges[{edge.from_stage} -> {edge.to_stage}]: pipeline {pipeline.name} has the edges {able}; use one of these"
+            return f"{where}: pipeline {pipeline.name} has the edges {able}; use one of these"
+        if edge.payload is not None and not 1 << 10 <= parse(edge.payload) <= 1 << 40:
+            return f"{where}.payload {edge.payload}: what one transfer carries is from 1Ki to 1Ti; correct it"
     for variable in spec.engine.env:
         where = f"engine.env[{variable.name}].valueFrom"
         if variable.value_from is not None and (message := _bad_source(where, variable.value_from)):

@@ -13,7 +13,8 @@ from omni_operator.engine.records import UnsupportedReleaseError, exact_release,
 from omni_operator.engine.release import Release, ray_has_token_auth
 from omni_operator.planning.assemble import assemble
 from omni_operator.planning.demand import StageDemand, demands
-from omni_operator.planning.edges import Ground, NoTransport
+from omni_operator.planning.edges import NoTransport
+from omni_operator.planning.ground import Ground
 from omni_operator.planning.layout import Layout, layouts
 from omni_operator.planning.model import Planned, PodSecurity, Refused
 from omni_operator.planning.overrides import bad_overrides

@@ -40,7 +40,9 @@ _ORDER = list(REMEDIES)
 
 def no_transport(dead: NoTransport, spec: OmniDeploymentSpec) -> Refused:
     """No transport is usable on an edge: why, by what the user asked for."""
-    override = next((o for o in spec.transport.edges if f"{o.from_stage} -> {o.to_stage}" == dead.edge), None)
+    override = next(
+        (o for o in spec.transport.edges if o.asked and f"{o.from_stage} -> {o.to_stage}" == dead.edge), None
+    )
     required = spec.transport.rdma is RdmaPolicy.REQUIRE
     if override is not None:
         asked = "/".join(str(part) for part in (override.connector, override.protocol) if part is not None)

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from omni_operator.engine.connector import Rejection
-from omni_operator.planning.edges import Chooser, Ground, NoTransport
+from omni_operator.planning.edges import Chooser, NoTransport
+from omni_operator.planning.ground import Ground
 from omni_operator.planning.layout import Layout
 from omni_operator.planning.model import EdgePlan
 from omni_operator.planning.terrain import Measure, Terrain, Using

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from omni_operator.api.spec import Protocol
-from omni_operator.engine.connector import COST
-from omni_operator.planning.edges import Chooser, Ground, mixed_store_protocols
+from omni_operator.planning.edges import Chooser, mixed_store_protocols
+from omni_operator.planning.ground import Ground
 from omni_operator.planning.layout import Layout
 from omni_operator.planning.model import Reach
 from omni_operator.planning.terrain import Using
@@ -45,13 +45,15 @@ def way(chooser: Chooser, reaches: Sequence[Reach]) -> Way | None:
     if picked is None:
         return None
     edges = chooser.ground.pipeline.edges
-    by_rdma = [edges[index] for chain, transport in picked if transport.protocol is Protocol.RDMA for index in chain]
+    by_rdma = [edges[i] for carried in picked if carried.transport.protocol is Protocol.RDMA for i in carried.edges]
     return Way(
         ground=chooser.ground,
-        cost=sum(COST[transport] * sum(edges[i].max_payload_bytes for i in chain) for chain, transport in picked),
-        apart=sum(edges[i].max_payload_bytes for chain, _ in picked for i in chain if reaches[i] is not Reach.SAME_POD),
+        cost=sum(carried.cost for carried in picked),
+        apart=sum(
+            edges[i].max_payload_bytes for carried in picked for i in carried.edges if reaches[i] is not Reach.SAME_POD
+        ),
         ends=frozenset(stage for edge in by_rdma for stage in (edge.producer, edge.consumer)),
-        mixed=mixed_store_protocols([transport for _, transport in picked]),
+        mixed=mixed_store_protocols([carried.transport for carried in picked]),
     )
 
 
