@@ -65,16 +65,16 @@ def pages() -> dict[Path, str]:
 MEASURED = """
 ## What a payload costs
 
-`bench/transfers`, put and get in ms, median of five; vllm-omni 0.30, Mooncake 0.3.12.post1, Nixl 1.5.1, two idle cores, no accelerator and no RDMA. Among
-transports of one step the planner takes the one that is quickest by this table (the first of those within a tenth) for what one transfer of the edge
-usually carries, as `omni explain` says it. That is a sixteenth of the pipeline's bound (at most 64 KiB for chunks) unless `transport.edges[].payload` says it: say it where you
-know it.
+`bench/transfers`, put and get in ms, median of five; vllm-omni 0.30, Mooncake 0.3.12.post1, Nixl 1.5.1, two idle cores, no accelerator and no RDMA. On one
+step the planner takes what is quickest by this table (the first of those within a tenth) for what the edge usually carries, as `omni explain` says it: a
+sixteenth of the pipeline's bound, or what `transport.edges[].payload` says. Say it where you know it. Of a payload that passes in chunks a chunk is weighed, at
+most 64 KiB. Edges that share a connector are weighed together ([why](../adr/0013-the-payload-decides.md)).
 """
 
 
 def _costs() -> Iterator[str]:
     yield f"| where | transport | {' | '.join(_size(size) for size in SIZES)} |\n|---|---|{'---|' * len(SIZES)}"
-    for where, table in ("one pod", IN_ONE_POD), ("two pods", BETWEEN_PODS):
+    for where, table in ("one pod", IN_ONE_POD), ("two nodes", BETWEEN_PODS):
         for transport, times in table.items():
             yield f"| {where} | `{transport}` | {' | '.join(map(str, times))} |"
 
@@ -93,11 +93,11 @@ def _conditions() -> Iterator[str]:
 
 
 def _transport() -> Iterator[str]:
-    yield "# Transports\n\nFor every edge the first usable of these steps is taken, and in a step the quickest (see below); each better one that is not"
+    yield "# Transports\n\nFor every edge the first usable of these steps is taken, and on a step the quickest (see below); each better one that is not"
     yield "usable is in `status.plan.edges[].rejected` with one of the codes below and the fact behind it. [node-pairs.md](node-pairs.md) shows"
     yield "what that gives on every two kinds of nodes.\n"
     named = {protocol: " or ".join(f"`{t}`" for t in TRANSPORTS if t.protocol is protocol) for protocol in Protocol}
-    yield f"1. {named[Protocol.SHM]}; inside one pod also TCP"
+    yield f"1. {named[Protocol.SHM]}; inside one pod also TCP where it is quicker than that"
     yield f"2. {named[Protocol.RDMA]}, in this order: it was not measured"
     yield f"3. {named[Protocol.TCP]}"
     yield "\n| code | meaning |\n|---|---|"

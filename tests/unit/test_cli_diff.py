@@ -191,3 +191,14 @@ def test_a_change_of_words_alone_is_no_change_of_the_plan() -> None:
     assert found.plan == ()
     assert found.after == old.name
     assert difference(old, replace(old), inventory=TWO_NODES).verdict == f"no change: the same revision {old.name}"
+
+
+def test_a_plan_of_an_earlier_operator_is_no_other_plan() -> None:
+    """It did not keep what edges usually carry."""
+    now = make.revision()
+    edges = tuple(edge.model_copy(update={"payload_bytes": 0}) for edge in now.plan.edges)
+    old = new_revision(spec=now.spec, plan=now.plan.model_copy(update={"edges": edges}))
+    assert old.name != now.name
+    found = difference(old, now, inventory=TWO_NODES)
+    assert found.verdict == f"no change: the same revision {old.name}"
+    assert found.plan == ()

@@ -15,7 +15,7 @@ from omni_operator.engine.connector import TRANSPORTS, Transport
 from omni_operator.engine.pipeline import catalog
 from omni_operator.engine.records import release_of
 from omni_operator.engine.release import EdgeUse, mooncake_acknowledges, mooncake_has_store
-from omni_operator.planning.cost import cost, hardly_more
+from omni_operator.planning.cost import CHUNK, Load, best
 from omni_operator.planning.demand import demands, units
 from omni_operator.planning.model import Planned, PodSecurity, Reach, Refused
 from omni_operator.planning.packing import Demand, Room, holds
@@ -154,13 +154,16 @@ def test_what_would_be_clearly_quicker_is_rejected_with_a_reason(
     for edge in made.edges:
         if edge.connector is None or ends[edge.producer] + ends[edge.consumer] > 2:  # edges that meet share the cost
             continue
-        mine = cost(Transport(edge.connector, edge.protocol), edge.reach, edge.payload_bytes)
-        for other in TRANSPORTS:
-            if not hardly_more(mine, cost(other, edge.reach, edge.payload_bytes)):
-                assert str(other) in {rejected.choice for rejected in edge.rejected}
+        chosen, rejected = Transport(edge.connector, edge.protocol), {each.choice for each in edge.rejected}
+        usable = [each for each in TRANSPORTS if str(each) not in rejected]
+        assert best(usable, [Load(edge.reach, edge.payload_bytes)]) == chosen
+        assert str(chosen) not in rejected
     for asked in spec.transport.edges:
         edge = next(e for e in made.edges if (e.from_stage, e.to_stage) == (asked.from_stage, asked.to_stage))
-        assert asked.payload is None or edge.max_payload_bytes >= edge.payload_bytes == parse(asked.payload)
+        if asked.payload is not None and edge.connector is not None:
+            told = int(parse(asked.payload))
+            assert edge.payload_bytes == (min(CHUNK, told) if edge.use is EdgeUse.CHUNKS else told)
+            assert edge.max_payload_bytes >= told
 
 
 @a_world

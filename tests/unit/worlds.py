@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from omni_operator.api.spec import OmniDeploymentSpec
 from omni_operator.engine.connector import Transport
 from omni_operator.engine.pipeline import StageKind, catalog
-from omni_operator.planning.cost import cost
+from omni_operator.engine.records import release_of
+from omni_operator.engine.release import Mover
+from omni_operator.planning.cost import Load, cost
 from omni_operator.planning.model import Plan, Planned, PodSecurity, Refused
 from omni_operator.planning.plan import make_plan
 from omni_operator.topology.inventory import Inventory, Node, Taint
@@ -173,8 +175,22 @@ def badness(found: Planned | Refused) -> tuple[int, int, int]:
     if isinstance(found, Refused):
         return (2, 0, 0)
     shipped = catalog()[found.plan.pipeline].releases[found.plan.line]
-    carried = ((e, e.connector) for e in found.plan.edges)
-    moved = sum(
-        cost(Transport(connector, e.protocol), e.reach, e.payload_bytes) for e, connector in carried if connector
-    )
+    moved = sum(cost(transport, loads).weight for transport, loads in _carried(found.plan))
     return (int(found.waits_for is not None), int(shipped.async_chunk != found.plan.streams), moved)
+
+
+def _carried(made: Plan) -> list[tuple[Transport, list[Load]]]:
+    """What passes over each connector: where workers move payloads, edges that meet in a stage have one."""
+    by_workers = release_of(made.line).mover is Mover.WORKERS
+    found: list[tuple[set[int], set[int], Transport, list[Load]]] = []
+    for edge in made.edges:
+        if edge.connector is None:
+            continue
+        mine = ({edge.producer}, {edge.consumer}, Transport(edge.connector, edge.protocol))
+        loads = [Load(edge.reach, edge.payload_bytes)]
+        for other in [o for o in found if by_workers and (o[0] & mine[1] or o[1] & mine[0])]:
+            found.remove(other)
+            mine = (mine[0] | other[0], mine[1] | other[1], mine[2])
+            loads += other[3]
+        found.append((*mine, loads))
+    return [(transport, loads) for _, _, transport, loads in found]

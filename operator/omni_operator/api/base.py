@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
 GROUP = "omni.vllm.ai"
@@ -88,7 +88,7 @@ def _quantity(value: str | int) -> str | int:
 
 
 Quantity = Annotated[
-    str | int,
+    str | StrictInt,
     Field(union_mode="left_to_right"),
     AfterValidator(_quantity),
     WithJsonSchema(

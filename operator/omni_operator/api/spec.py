@@ -308,8 +308,9 @@ class EdgeOverride(Model):
     protocol: Protocol | None = Field(default=None, description="Protocol this edge must use.")
     payload: Quantity | None = Field(
         default=None,
-        description="What one transfer usually carries, from 1Ki to 1Ti: the transport that is quickest for it is taken. When "
-        "not set, a sixteenth of the pipeline's bound, and at most 64Ki where payloads pass in chunks.",
+        description="What one request usually sends over this edge, from 1Ki to 1Ti; a sixteenth of the pipeline's bound when not "
+        "set. Of transports that are equally good otherwise the one that is quickest for it is taken. More than the bound raises the "
+        "bound, and with it the memory of the pods.",
     )
 
     @property

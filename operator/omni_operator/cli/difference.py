@@ -13,7 +13,7 @@ from omni_operator.cli.picture import transport_of
 from omni_operator.planning.model import Plan, ServingPod, Sizes, WorkerGroup
 from omni_operator.planning.stands import stands
 from omni_operator.topology.inventory import Inventory
-from omni_operator.topology.quantity import binary
+from omni_operator.topology.quantity import about, binary
 
 _ABSENT = "-"
 
@@ -74,12 +74,13 @@ def difference(
         spec: The spec that runs; a revision's own record lacks what may change without a new one.
     """
     changed = changes(_flat(_whole(spec or old.spec)), _flat(_whole(made.spec)))
-    differs = changes(facts(old.plan), facts(made.plan))
+    known = all(edge.payload_bytes for plan in (old.plan, made.plan) for edge in plan.edges if edge.connector)
+    differs = changes(facts(old.plan, payloads=known), facts(made.plan, payloads=known))
     if old.spec_digest == made.spec_digest:  # the operator then keeps the revision, whatever it would plan now
         verdict, kept = f"no change: the same revision {old.name}", old.name
         if changed:
             verdict = f"revision {old.name} stays; the fields below change in place"
-        if old.name != made.name:
+        if differs:
             verdict += "; made anew today its plan would be another, as below, but " + (
                 "a plan is kept as long as nodes can hold it"
                 if stands(old.plan, spec=old.spec, inventory=inventory)
@@ -104,8 +105,13 @@ def changes(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[Change, ...
     )
 
 
-def facts(plan: Plan) -> dict[str, str]:
-    """A plan in facts that people compare, by name; why it is so is left to `omni explain`."""
+def facts(plan: Plan, *, payloads: bool = True) -> dict[str, str]:
+    """A plan in facts that people compare, by name; why it is so is left to `omni explain`.
+
+    Args:
+        plan: The plan.
+        payloads: Whether to tell what edges usually carry, which plans of earlier operators did not keep.
+    """
     out = {
         "release": f"vllm-omni {plan.version}, by the record of {plan.line}",
         "pipeline": plan.pipeline,
@@ -123,7 +129,7 @@ def facts(plan: Plan) -> dict[str, str]:
     for edge in plan.edges:
         name = f"edge {edge.from_stage} → {edge.to_stage}"
         out[name] = f"{transport_of(edge)}, {edge.reach}"
-        usual = f"about {binary(edge.payload_bytes)}, " if edge.payload_bytes else ""
+        usual = f"about {about(edge.payload_bytes)}, " if payloads else ""
         out[f"{name}: payload"] = f"{edge.use}, {usual}at most {binary(edge.max_payload_bytes)}"
         if edge.pool_bytes or edge.port:
             out[f"{name}: pool, port"] = f"{binary(edge.pool_bytes)}, {edge.port}"

@@ -11,7 +11,7 @@ from omni_operator.engine.records import exact_release, releases
 from omni_operator.engine.release import Defect, EdgeUse
 from omni_operator.planning.model import EdgePlan, Plan
 from omni_operator.planning.refusal import REMEDIES
-from omni_operator.topology.quantity import binary
+from omni_operator.topology.quantity import about, binary
 
 _REACH = {
     "SamePod": "inside one pod",
@@ -89,7 +89,7 @@ def _sentences(edge: EdgeStatus, detail: EdgePlan | None, *, line: str) -> Itera
     if detail is not None and detail.connector is not None:
         pool = f", and each end pins a pool of {binary(detail.pool_bytes)}" if detail.pool_bytes else ""
         port = f"; the producer listens on port {detail.port}" if detail.port else ""
-        usual = f"about {binary(detail.payload_bytes)} at a time, " if detail.payload_bytes else ""
+        usual = f"about {about(detail.payload_bytes)} at a time, " if detail.payload_bytes else ""
         yield f"{_USE[detail.use]}: {usual}at most {binary(detail.max_payload_bytes)} per request{pool}{port}."
     if not edge.rejected:
         if edge.connector != "none":

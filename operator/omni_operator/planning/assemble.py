@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from omni_operator.api.spec import Backend, Connector, OmniDeploymentSpec, Protocol
 from omni_operator.engine.pipeline import Pipeline
 from omni_operator.engine.records import numbers
 from omni_operator.engine.release import Release, mooncake_acknowledges, ray_has_token_auth
 from omni_operator.planning.demand import StageDemand, numbered
+from omni_operator.planning.ground import Ground
 from omni_operator.planning.layout import SERVING, Layout, PodShape
 from omni_operator.planning.model import (
     Domains,
@@ -26,6 +27,7 @@ from omni_operator.planning.ports import base_ports
 from omni_operator.planning.search import Best
 from omni_operator.planning.sizing import pool_bytes, ray_pod_sizes, stage_pod_sizes, store_plan
 from omni_operator.planning.terrain import Measure, Terrain
+from omni_operator.topology.quantity import binary
 
 
 def assemble(
@@ -152,6 +154,7 @@ def _notes(best: Best, edges: Sequence[EdgePlan], *, spec: OmniDeploymentSpec, r
             "the pipeline is shipped with async_chunk: true, but no connector that works between these pods carries chunks; it "
             "sends whole payloads, so the first audio comes later"
         )
+    notes += _payload_notes(best.ground, edges)
     for shape in (shape for shape in best.layout.workers if shape.spans):
         stages = ", ".join(best.ground.pipeline.stage(stage).name for stage in shape.stages)
         notes.append(
@@ -169,6 +172,20 @@ def _notes(best: Best, edges: Sequence[EdgePlan], *, spec: OmniDeploymentSpec, r
             "may be torn (TcpWritesUnacknowledged); use an image with Mooncake 0.3.12 and say so in engine.mooncakeVersion"
         )
     return notes
+
+
+def _payload_notes(ground: Ground, edges: Sequence[EdgePlan]) -> Iterator[str]:
+    """What a payload that the user says does besides its being weighed."""
+    for shipped, edge in zip(ground.pipeline.edges, edges, strict=True):
+        said = next((o for o in ground.policy.edges if (o.from_stage, o.to_stage) == ground.names(shipped)), None)
+        if said is None or said.payload is None:
+            continue
+        field = f"transport.edges[{edge.from_stage} -> {edge.to_stage}].payload {said.payload}"
+        if edge.connector is None:
+            yield f"{field} has no effect: {edge.reason}"
+        elif edge.max_payload_bytes > shipped.max_payload_bytes:
+            bound = binary(shipped.max_payload_bytes)
+            yield f"{field} is more than the pipeline's bound of {bound} and takes its place, so the pods have memory for it"
 
 
 def _domains(best: Best, *, terrain: Terrain) -> Domains | None:

@@ -13,11 +13,11 @@ from omni_operator.api.spec import Backend, Connector, Protocol
 from omni_operator.engine.connector import TRANSPORTS, Rejection, Transport
 from omni_operator.engine.pipeline import Edge
 from omni_operator.engine.release import EdgeUse, Mover
-from omni_operator.planning.cost import cost, hardly_more
+from omni_operator.planning.cost import SIZES, Load, best, cost
 from omni_operator.planning.ground import Ground
 from omni_operator.planning.model import EdgePlan, Reach, Rejected
 from omni_operator.planning.rejects import BY_SERVER, reject
-from omni_operator.topology.quantity import binary
+from omni_operator.topology.quantity import about
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +30,11 @@ class NoTransport:
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """Edges that use one transport together, by their indices, and what that costs (planning/cost.py)."""
+    """Edges that use one transport together, by their indices, and what that adds to the cost of a layout."""
 
     edges: tuple[int, ...]
     transport: Transport
-    cost: int
+    weight: int
 
 
 @dataclass(slots=True)
@@ -55,10 +55,15 @@ class Chooser:
         """How all edges that use a connector are carried; None when an edge cannot have any."""
         out = []
         for chain in self._chains:
-            found = self._carried(chain, reaches)
-            if found is None:
+            key = chain, tuple(reaches[i] for i in chain)
+            if key not in self._known:
+                loads = self._loads(chain, reaches)
+                found = best(self._able(chain, reaches), loads)
+                self._known[key] = Carried(chain, found, cost(found, loads).weight) if found else None
+            carried = self._known[key]
+            if carried is None:
                 return None
-            out.append(found)
+            out.append(carried)
         return out
 
     def explain(self, reaches: Sequence[Reach]) -> tuple[EdgePlan, ...] | NoTransport:
@@ -69,45 +74,26 @@ class Chooser:
             if chain is None:
                 plans.append(_edge_plan(ground, edge, reaches[index], None))
                 continue
-            near = {i: reaches[i] for i in chain}
-            found = self._carried(chain, reaches)
-            rejected = _rejections(ground, near, index=index, better=self._better(near, found))
-            if found is None:
+            able, loads = self._able(chain, reaches), self._loads(chain, reaches)
+            transport = best(able, loads)
+            better = [t for t in TRANSPORTS if t not in able and best([*able, t], loads) == t]
+            rejected = _rejections(ground, {i: reaches[i] for i in chain}, index=index, better=better)
+            if transport is None:
                 return NoTransport(edge=" -> ".join(ground.names(edge)), rejected=rejected)
-            plans.append(
-                _edge_plan(ground, edge, reaches[index], found.transport, rejected, by_size=self._by_size(near, found))
-            )
+            others = (best(able, [Load(load.reach, size) for load in loads]) for size in SIZES)
+            by_size = self._payloads_of(chain) if any(other != transport for other in others) else ""
+            plans.append(_edge_plan(ground, edge, reaches[index], transport, rejected, by_size=by_size))
         return tuple(plans)
 
-    def _carried(self, chain: tuple[int, ...], reaches: Sequence[Reach]) -> Carried | None:
-        near = {i: reaches[i] for i in chain}
-        key = chain, tuple(near.values())
-        if key not in self._known:
-            best = self._best(near, self._payloads)
-            self._known[key] = Carried(chain, best, _cost(best, near, self._payloads)) if best else None
-        return self._known[key]
+    def _loads(self, chain: Sequence[int], reaches: Sequence[Reach]) -> list[Load]:
+        return [Load(reaches[i], self._payloads[i]) for i in chain]
 
-    def _best(self, near: Mapping[int, Reach], payloads: Sequence[int]) -> Transport | None:
-        """The transport of a chain, of those that all its edges can use."""
+    def _able(self, chain: Sequence[int], reaches: Sequence[Reach]) -> list[Transport]:
+        """The transports that all edges of a chain can use."""
         able = -1
-        for index, reach in near.items():
-            able &= self._usable_on(index, reach)
-        usable = [transport for place, transport in enumerate(TRANSPORTS) if able >> place & 1]
-        return _first_of_cheapest({transport: _cost(transport, near, payloads) for transport in usable})
-
-    def _better(self, near: Mapping[int, Reach], found: Carried | None) -> list[Transport]:
-        """The transports that would have been chosen before the one that was; all when none was."""
-        if found is None:
-            return list(TRANSPORTS)
-        costs = {transport: _cost(transport, near, self._payloads) for transport in TRANSPORTS}
-        pairs = {t: {k: v for k, v in costs.items() if k in {t, found.transport}} for t in TRANSPORTS}
-        return [t for t, both in pairs.items() if t != found.transport and _first_of_cheapest(both) == t]
-
-    def _by_size(self, near: Mapping[int, Reach], found: Carried) -> bool:
-        """Whether payloads of another size would be carried by another transport: the least that there are, or those of the bound."""
-        edges = self.ground.pipeline.edges
-        least, most = [0] * len(edges), [edge.max_payload_bytes for edge in edges]
-        return any(self._best(near, payloads) != found.transport for payloads in (least, most))
+        for index in chain:
+            able &= self._usable_on(index, reaches[index])
+        return [transport for place, transport in enumerate(TRANSPORTS) if able >> place & 1]
 
     def _usable_on(self, index: int, reach: Reach) -> int:
         """A bit for every one of TRANSPORTS that is usable on one edge."""
@@ -118,15 +104,13 @@ class Chooser:
             self._usable[key] = sum(1 << place for place, found in enumerate(against) if found is None)
         return self._usable[key]
 
-
-def _first_of_cheapest(costs: Mapping[Transport, int]) -> Transport | None:
-    """The first of those that cost hardly more than the cheapest."""
-    least = min(costs.values(), default=0)
-    return next((transport for transport, each in costs.items() if hardly_more(each, least)), None)
-
-
-def _cost(transport: Transport, near: Mapping[int, Reach], payloads: Sequence[int]) -> int:
-    return sum(cost(transport, reach, payloads[index]) for index, reach in near.items())
+    def _payloads_of(self, chain: Sequence[int]) -> str:
+        """What decides by its size, for people: such as 32Mi, or 32Mi on thinker -> talker and 1Mi on talker -> code2wav."""
+        edges = self.ground.pipeline.edges
+        sizes = {i: about(self._payloads[i]) for i in chain}
+        if len(chain) == 1:
+            return sizes[chain[0]]
+        return " and ".join(f"{size} on {' -> '.join(self.ground.names(edges[i]))}" for i, size in sizes.items())
 
 
 def chains(ground: Ground) -> list[tuple[int, ...]]:
@@ -177,14 +161,15 @@ def _edge_plan(
     transport: Transport | None,
     rejected: tuple[Rejected, ...] = (),
     *,
-    by_size: bool = False,
+    by_size: str = "",
 ) -> EdgePlan:
     """The plan of an edge; without a transport the server hands the result on itself."""
     producer, consumer = ground.names(edge)
-    connector, payload = transport.connector if transport else None, ground.payload(edge)
+    connector = transport.connector if transport else None
+    payload = ground.payload(edge) if transport else 0
     reason = _why(ground, edge, reach, transport) if transport else BY_SERVER
     if by_size:
-        reason += f"; chosen for payloads of about {binary(payload)} (transport.edges[].payload)"
+        reason += f"; chosen for payloads of about {by_size} (transport.edges[].payload)"
     return EdgePlan(
         producer=edge.producer,
         consumer=edge.consumer,
@@ -196,7 +181,7 @@ def _edge_plan(
         connector_class=ground.release.connectors[connector].class_name if connector else "none",
         protocol=transport.protocol if transport else Protocol.TCP,
         payload_bytes=payload,
-        max_payload_bytes=max(edge.max_payload_bytes, payload),
+        max_payload_bytes=ground.bound(edge) if transport else edge.max_payload_bytes,
         reason=reason,
         rejected=rejected,
     )

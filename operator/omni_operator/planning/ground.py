@@ -9,10 +9,12 @@ from omni_operator.api.spec import AcceleratorType, Backend, EdgeOverride, Trans
 from omni_operator.engine.connector import Rejection
 from omni_operator.engine.pipeline import Carries, Edge, Pipeline
 from omni_operator.engine.release import EdgeUse, Mover, Release
-from omni_operator.planning.cost import usual_payload
+from omni_operator.planning.cost import CHUNK
 from omni_operator.planning.demand import StageDemand
 from omni_operator.planning.model import PodSecurity
 from omni_operator.topology.quantity import parse
+
+_BOUND_OVER_USUAL = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,15 +70,25 @@ class Ground:
         return said if said is not None and said.asked else None
 
     def payload(self, edge: Edge) -> int:
-        """Bytes that one transfer over an edge usually carries."""
-        said = self._said(edge)
-        if said is not None and said.payload is not None:
-            return int(parse(said.payload))
-        return usual_payload(edge, self.use(edge))
+        """Bytes that an edge usually carries at one time: what a request sends over it, or a chunk of that.
+
+        Where the user does not say it is an assumption: bounds are for the longest request, and most are far from it.
+        """
+        told = self._told(edge)
+        whole = edge.max_payload_bytes // _BOUND_OVER_USUAL if told is None else told
+        return min(CHUNK, whole) if self.use(edge) is EdgeUse.CHUNKS else whole
+
+    def bound(self, edge: Edge) -> int:
+        """Bytes of the most that one request sends: the pipeline's own bound, or the payload that the user says where it is larger."""
+        return max(edge.max_payload_bytes, self._told(edge) or 0)
 
     def names(self, edge: Edge) -> tuple[str, str]:
         """Names of the producer and the consumer."""
         return self.pipeline.stage(edge.producer).name, self.pipeline.stage(edge.consumer).name
+
+    def _told(self, edge: Edge) -> int | None:
+        said = self._said(edge)
+        return None if said is None or said.payload is None else int(parse(said.payload))
 
     def _said(self, edge: Edge) -> EdgeOverride | None:
         ends = self.names(edge)

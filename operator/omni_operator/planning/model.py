@@ -61,7 +61,7 @@ class EdgePlan(_Value):
         connector: The connector; None when the server hands results on itself.
         connector_class: Its class in the release.
         protocol: What carries the bytes.
-        payload_bytes: What one transfer usually carries; 0 in plans that were made before this was kept.
+        payload_bytes: What passes at one time, usually; 0 without a connector, and in plans that were made before this was kept.
         max_payload_bytes: Bound of what one request sends.
         pool_bytes: Memory pool of each end that pins one (TransferEngine); 0 for others.
         port: Base port of the producer's listener; 0 when the connector has none.

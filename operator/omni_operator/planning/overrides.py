@@ -59,7 +59,7 @@ def bad_overrides(
             able = ", ".join(f"{a} -> {b}" for a, b in sorted(edges))
             return f"{where}: pipeline {pipeline.name} has the edges {able}; use one of these"
         if edge.payload is not None and not 1 << 10 <= parse(edge.payload) <= 1 << 40:
-            return f"{where}.payload {edge.payload}: what one transfer carries is from 1Ki to 1Ti; correct it"
+            return f"{where}.payload {edge.payload}: a payload is from 1Ki to 1Ti; correct it"
     for variable in spec.engine.env:
         where = f"engine.env[{variable.name}].valueFrom"
         if variable.value_from is not None and (message := _bad_source(where, variable.value_from)):

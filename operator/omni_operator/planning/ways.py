@@ -48,9 +48,12 @@ def way(chooser: Chooser, reaches: Sequence[Reach]) -> Way | None:
     by_rdma = [edges[i] for carried in picked if carried.transport.protocol is Protocol.RDMA for i in carried.edges]
     return Way(
         ground=chooser.ground,
-        cost=sum(carried.cost for carried in picked),
+        cost=sum(carried.weight for carried in picked),
         apart=sum(
-            edges[i].max_payload_bytes for carried in picked for i in carried.edges if reaches[i] is not Reach.SAME_POD
+            chooser.ground.payload(edges[i])
+            for carried in picked
+            for i in carried.edges
+            if reaches[i] is not Reach.SAME_POD
         ),
         ends=frozenset(stage for edge in by_rdma for stage in (edge.producer, edge.consumer)),
         mixed=mixed_store_protocols([carried.transport for carried in picked]),

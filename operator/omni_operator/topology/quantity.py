@@ -29,10 +29,19 @@ def parse(quantity: str | int) -> Decimal:
 
 def binary(size: int) -> str:
     """Bytes in the largest binary unit that divides them, as the API server writes them."""
-    for suffix in ("Gi", "Mi", "Ki"):
+    for suffix in ("Ti", "Gi", "Mi", "Ki"):
         unit = int(_FACTORS[suffix])
         if size and size % unit == 0:
             return f"{size // unit}{suffix}"
+    return str(size)
+
+
+def about(size: int) -> str:
+    """Bytes for people, in a binary unit that leaves two digits or more: 477Mi for 500M."""
+    for suffix in ("Ti", "Gi", "Mi", "Ki"):
+        unit = int(_FACTORS[suffix])
+        if (size % unit == 0 and size) or size >= 10 * unit:
+            return f"{round(size / unit)}{suffix}"
     return str(size)
 
 
