@@ -65,10 +65,11 @@ def pages() -> dict[Path, str]:
 MEASURED = """
 ## What a payload costs
 
-`bench/transfers`, put and get in ms, median of five; vllm-omni 0.30, Mooncake 0.3.12.post1, Nixl 1.5.1, two idle cores, no accelerator and no RDMA. On one
-step the planner takes what is quickest by this table (the first of those within a tenth) for what the edge usually carries, as `omni explain` says it: a
-sixteenth of the pipeline's bound, or what `transport.edges[].payload` says. Say it where you know it. Of a payload that passes in chunks a chunk is weighed, at
-most 64 KiB. Edges that share a connector are weighed together ([why](../adr/0013-the-payload-decides.md)).
+`bench/transfers`, put and get in ms, best of three medians of five; vllm-omni 0.30, Mooncake 0.3.12.post1, Nixl 1.5.1, two cores, no accelerator and no RDMA. On
+one step the planner takes what is quickest by this table (the first of those within a tenth) for what the edge usually carries, as `omni explain` says it: a
+sixteenth of the pipeline's bound, or what `transport.edges[].payload` says. Say it where you know it; inside a pod shared memory is left for something quicker
+only then. Of a payload that passes in chunks a chunk is weighed, at most 64 KiB. Edges that share a connector are weighed together
+([why](../adr/0013-the-payload-decides.md)).
 """
 
 
@@ -97,7 +98,7 @@ def _transport() -> Iterator[str]:
     yield "usable is in `status.plan.edges[].rejected` with one of the codes below and the fact behind it. [node-pairs.md](node-pairs.md) shows"
     yield "what that gives on every two kinds of nodes.\n"
     named = {protocol: " or ".join(f"`{t}`" for t in TRANSPORTS if t.protocol is protocol) for protocol in Protocol}
-    yield f"1. {named[Protocol.SHM]}; inside one pod also TCP where it is quicker than that"
+    yield f"1. {named[Protocol.SHM]}; inside one pod also TCP where it is quicker with the payload that is told"
     yield f"2. {named[Protocol.RDMA]}, in this order: it was not measured"
     yield f"3. {named[Protocol.TCP]}"
     yield "\n| code | meaning |\n|---|---|"

@@ -18,7 +18,7 @@ from tests.unit.make import inventory, node, planned, spec
 
 ONE, TWO = inventory(node("a", 4)), inventory(node("a", 1), node("b", 1))
 payloads = st.integers(0, 1 << 40)
-loads = st.lists(st.builds(Load, st.sampled_from(list(Reach)), payloads), min_size=1, max_size=8)
+loads = st.lists(st.builds(Load, st.sampled_from(list(Reach)), payloads, st.booleans()), min_size=1, max_size=8)
 able = st.lists(st.sampled_from(TRANSPORTS), min_size=1, unique=True)
 
 
@@ -60,13 +60,13 @@ def _rank(found: Cost) -> tuple[int, float]:
 
 @given(able, loads)
 def test_no_size_and_no_number_of_edges_outweighs_rdma(transports: list[Transport], chain: list[Load]) -> None:
-    """rdma: Prefer is kept: TCP is taken before it only inside a pod, where it is quicker than shared memory."""
+    """rdma: Prefer is kept: TCP is taken before it only inside a pod, where it is quicker than shared memory with what the user tells."""
     found = best(transports, chain)
     assert found is not None
     if found.protocol is Protocol.TCP and any(t.protocol is Protocol.RDMA for t in transports):
-        assert all(load.reach is Reach.SAME_POD for load in chain)
+        assert all(load.reach is Reach.SAME_POD and load.told for load in chain)
         assert cost(found, chain).seconds < cost(SHARED_MEMORY, chain).seconds
-    if SHARED_MEMORY in transports and any(load.reach is not Reach.SAME_POD for load in chain):
+    if SHARED_MEMORY in transports and any(load.reach is not Reach.SAME_POD or not load.told for load in chain):
         assert found == SHARED_MEMORY
 
 
@@ -85,7 +85,9 @@ def edge(pipeline: str, nodes: Any, ends: tuple[int, int] = (0, 1), **said: Any)
     ("nodes", "payload", "connector"),
     [
         (ONE, "1Ki", Connector.SHARED_MEMORY),
-        (ONE, "16Mi", Connector.SHARED_MEMORY),
+        (ONE, "1Mi", Connector.SHARED_MEMORY),
+        (ONE, "4Mi", Connector.MOONCAKE_TRANSFER_ENGINE),
+        (ONE, "16Mi", Connector.NIXL),
         (ONE, "64Mi", Connector.NIXL),
         (TWO, "1Ki", Connector.MOONCAKE_TRANSFER_ENGINE),
         (TWO, "16Mi", Connector.MOONCAKE_TRANSFER_ENGINE),
@@ -99,6 +101,13 @@ def test_the_payload_decides(nodes: Any, payload: str | int, connector: Connecto
         f"chosen for payloads of about {str(payload).replace(str(64 * MIB), '64Mi')} (transport.edges" in found.reason
     )
     assert all(rejected.choice != str(connector) for rejected in found.rejected)
+
+
+def test_shared_memory_is_not_given_up_for_an_assumption() -> None:
+    asked = spec(model={"pipeline": "bagel"}, engine={"version": "0.30.0", "nixl": True})
+    (found,) = [edge for edge in planned(asked, ONE).edges if edge.connector]
+    assert found.payload_bytes > 16 * MIB
+    assert found.connector is Connector.SHARED_MEMORY
 
 
 def test_edges_that_meet_are_weighed_together() -> None:

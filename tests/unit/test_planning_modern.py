@@ -156,7 +156,10 @@ def test_what_would_be_clearly_quicker_is_rejected_with_a_reason(
             continue
         chosen, rejected = Transport(edge.connector, edge.protocol), {each.choice for each in edge.rejected}
         usable = [each for each in TRANSPORTS if str(each) not in rejected]
-        assert best(usable, [Load(edge.reach, edge.payload_bytes)]) == chosen
+        told = any(
+            o.payload and (o.from_stage, o.to_stage) == (edge.from_stage, edge.to_stage) for o in spec.transport.edges
+        )
+        assert best(usable, [Load(edge.reach, edge.payload_bytes, told)]) == chosen
         assert str(chosen) not in rejected
     for asked in spec.transport.edges:
         edge = next(e for e in made.edges if (e.from_stage, e.to_stage) == (asked.from_stage, asked.to_stage))

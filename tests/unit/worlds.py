@@ -170,24 +170,25 @@ def a_plan(spec: OmniDeploymentSpec, nodes: Nodes, security: PodSecurity) -> Pla
     return found.plan
 
 
-def badness(found: Planned | Refused) -> tuple[int, int, int]:
+def badness(found: Planned | Refused, spec: OmniDeploymentSpec) -> tuple[int, int, int]:
     """Refused is worst, then waiting, then what loses streaming; between equals, what it costs to move the payloads."""
     if isinstance(found, Refused):
         return (2, 0, 0)
     shipped = catalog()[found.plan.pipeline].releases[found.plan.line]
-    moved = sum(cost(transport, loads).weight for transport, loads in _carried(found.plan))
+    moved = sum(cost(transport, loads).weight for transport, loads in _carried(found.plan, spec))
     return (int(found.waits_for is not None), int(shipped.async_chunk != found.plan.streams), moved)
 
 
-def _carried(made: Plan) -> list[tuple[Transport, list[Load]]]:
+def _carried(made: Plan, spec: OmniDeploymentSpec) -> list[tuple[Transport, list[Load]]]:
     """What passes over each connector: where workers move payloads, edges that meet in a stage have one."""
+    told = {(said.from_stage, said.to_stage) for said in spec.transport.edges if said.payload is not None}
     by_workers = release_of(made.line).mover is Mover.WORKERS
     found: list[tuple[set[int], set[int], Transport, list[Load]]] = []
     for edge in made.edges:
         if edge.connector is None:
             continue
         mine = ({edge.producer}, {edge.consumer}, Transport(edge.connector, edge.protocol))
-        loads = [Load(edge.reach, edge.payload_bytes)]
+        loads = [Load(edge.reach, edge.payload_bytes, (edge.from_stage, edge.to_stage) in told)]
         for other in [o for o in found if by_workers and (o[0] & mine[1] or o[1] & mine[0])]:
             found.remove(other)
             mine = (mine[0] | other[0], mine[1] | other[1], mine[2])

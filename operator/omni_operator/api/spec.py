@@ -309,8 +309,8 @@ class EdgeOverride(Model):
     payload: Quantity | None = Field(
         default=None,
         description="What one request usually sends over this edge, from 1Ki to 1Ti; a sixteenth of the pipeline's bound when not "
-        "set. Of transports that are equally good otherwise the one that is quickest for it is taken. More than the bound raises the "
-        "bound, and with it the memory of the pods.",
+        "set. Of TCP connectors the one that is quickest for it is taken, inside a pod also in place of shared memory. More than the "
+        "bound raises the bound, and with it the memory of the pods.",
     )
 
     @property

@@ -7,7 +7,7 @@ Where workers move payloads (0.18 on), a stage that receives and sends has one c
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from omni_operator.api.spec import Backend, Connector, Protocol
 from omni_operator.engine.connector import TRANSPORTS, Rejection, Transport
@@ -43,13 +43,14 @@ class Chooser:
 
     ground: Ground
     _chains: list[tuple[int, ...]] = field(init=False)
-    _payloads: list[int] = field(init=False)
+    _payloads: list[tuple[int, bool]] = field(init=False)
     _usable: dict[tuple[int, Reach], int] = field(init=False, default_factory=dict)
     _known: dict[tuple[tuple[int, ...], tuple[Reach, ...]], Carried | None] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self._chains = chains(self.ground)
-        self._payloads = [self.ground.payload(edge) for edge in self.ground.pipeline.edges]
+        edges = self.ground.pipeline.edges
+        self._payloads = [(self.ground.payload(edge), self.ground.told(edge) is not None) for edge in edges]
 
     def pick(self, reaches: Sequence[Reach]) -> list[Carried] | None:
         """How all edges that use a connector are carried; None when an edge cannot have any."""
@@ -80,13 +81,13 @@ class Chooser:
             rejected = _rejections(ground, {i: reaches[i] for i in chain}, index=index, better=better)
             if transport is None:
                 return NoTransport(edge=" -> ".join(ground.names(edge)), rejected=rejected)
-            others = (best(able, [Load(load.reach, size) for load in loads]) for size in SIZES)
+            others = (best(able, [replace(load, payload=size) for load in loads]) for size in SIZES)
             by_size = self._payloads_of(chain) if any(other != transport for other in others) else ""
             plans.append(_edge_plan(ground, edge, reaches[index], transport, rejected, by_size=by_size))
         return tuple(plans)
 
     def _loads(self, chain: Sequence[int], reaches: Sequence[Reach]) -> list[Load]:
-        return [Load(reaches[i], self._payloads[i]) for i in chain]
+        return [Load(reaches[i], *self._payloads[i]) for i in chain]
 
     def _able(self, chain: Sequence[int], reaches: Sequence[Reach]) -> list[Transport]:
         """The transports that all edges of a chain can use."""
@@ -107,7 +108,7 @@ class Chooser:
     def _payloads_of(self, chain: Sequence[int]) -> str:
         """What decides by its size, for people: such as 32Mi, or 32Mi on thinker -> talker and 1Mi on talker -> code2wav."""
         edges = self.ground.pipeline.edges
-        sizes = {i: about(self._payloads[i]) for i in chain}
+        sizes = {i: about(self._payloads[i][0]) for i in chain}
         if len(chain) == 1:
             return sizes[chain[0]]
         return " and ".join(f"{size} on {' -> '.join(self.ground.names(edges[i]))}" for i, size in sizes.items())

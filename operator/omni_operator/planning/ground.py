@@ -74,19 +74,20 @@ class Ground:
 
         Where the user does not say it is an assumption: bounds are for the longest request, and most are far from it.
         """
-        told = self._told(edge)
+        told = self.told(edge)
         whole = edge.max_payload_bytes // _BOUND_OVER_USUAL if told is None else told
         return min(CHUNK, whole) if self.use(edge) is EdgeUse.CHUNKS else whole
 
     def bound(self, edge: Edge) -> int:
         """Bytes of the most that one request sends: the pipeline's own bound, or the payload that the user says where it is larger."""
-        return max(edge.max_payload_bytes, self._told(edge) or 0)
+        return max(edge.max_payload_bytes, self.told(edge) or 0)
 
     def names(self, edge: Edge) -> tuple[str, str]:
         """Names of the producer and the consumer."""
         return self.pipeline.stage(edge.producer).name, self.pipeline.stage(edge.consumer).name
 
-    def _told(self, edge: Edge) -> int | None:
+    def told(self, edge: Edge) -> int | None:
+        """Bytes that a request usually sends over an edge, as the user says."""
         said = self._said(edge)
         return None if said is None or said.payload is None else int(parse(said.payload))
 
