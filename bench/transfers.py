@@ -2,9 +2,10 @@
 
     python -m bench.transfers [--rounds 5] [--turns 3]
 
-For every scenario the planner chooses, told the payload by transport.edges[].payload; each other connector is asked for by override, and
-those that the planner accepts are the feasible ones. All move the same payloads between pods of the test cluster, in one run and in turns, since a
-machine is not equally fast at all times: a connector's time is its best turn's median, and the quotient is the regret; that of what the planner takes when it is not told stands in brackets.
+For every scenario the planner chooses, told the payload by transport.edges[].payload. Each connector is also asked for by override, and those
+that the planner accepts are the feasible ones. All move the same payloads between pods of the test cluster, in one run and in turns, since a
+machine is not equally fast at all times. A connector's time is its best turn's median, and the quotient is the regret; that of what the
+planner takes when it is not told stands in brackets.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from e2e.transfers import edges, pods
 from e2e.transfers.edges import ONE, TWO, Laid, Scenario
 from omni_operator.api.spec import Connector
 from omni_operator.children.names import Owner
+from omni_operator.planning.cost import SIZES
 from omni_operator.planning.model import Refused
 from omni_operator.planning.sizing import MIB
 
 SPACE = "bench-transfers"
 GOAL = 1.1
-SIZES = (1 << 10, MIB, 4 * MIB, 16 * MIB, 64 * MIB)
 IMAGES = ["0.16", "0.30"]
 SCENARIOS = (
     (Scenario("0.16", "glm_image", ONE), 64 * MIB),

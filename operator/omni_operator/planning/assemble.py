@@ -177,7 +177,7 @@ def _notes(best: Best, edges: Sequence[EdgePlan], *, spec: OmniDeploymentSpec, r
 def _payload_notes(ground: Ground, edges: Sequence[EdgePlan]) -> Iterator[str]:
     """What a payload that the user says does besides its being weighed."""
     for shipped, edge in zip(ground.pipeline.edges, edges, strict=True):
-        said = next((o for o in ground.policy.edges if (o.from_stage, o.to_stage) == ground.names(shipped)), None)
+        said = ground.said(shipped)
         if said is None or said.payload is None:
             continue
         field = f"transport.edges[{edge.from_stage} -> {edge.to_stage}].payload {said.payload}"

@@ -51,9 +51,9 @@ class Load:
     told: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Cost:
-    """What loads cost over one transport; less is better.
+    """What loads cost over one transport; less is better, by step and then by time.
 
     Attributes:
         step: 0 for shared memory, and inside a pod for TCP that is quicker with the payloads that the user tells; 1 for RDMA; 2 for TCP.
@@ -87,8 +87,10 @@ def cost(transport: Transport, loads: Sequence[Load]) -> Cost:
 def best(transports: Sequence[Transport], loads: Sequence[Load]) -> Transport | None:
     """The cheapest; of those that are as good the first, so that noise adds no Mooncake master to a pipeline."""
     costs = {transport: cost(transport, loads) for transport in TRANSPORTS if transport in transports}
-    least = min(costs.values(), key=lambda found: (found.step, found.seconds), default=None)
-    return next((each for each, found in costs.items() if least is not None and found.as_good_as(least)), None)
+    if not costs:
+        return None
+    least = min(costs.values())
+    return next(transport for transport, found in costs.items() if found.as_good_as(least))
 
 
 def _seconds(transport: Transport, load: Load) -> float:

@@ -13,7 +13,7 @@ from omni_operator.api.spec import Backend, Connector, Protocol
 from omni_operator.engine.connector import TRANSPORTS, Rejection, Transport
 from omni_operator.engine.pipeline import Edge
 from omni_operator.engine.release import EdgeUse, Mover
-from omni_operator.planning.cost import SIZES, Load, best, cost
+from omni_operator.planning.cost import SIZES, Load, best
 from omni_operator.planning.ground import Ground
 from omni_operator.planning.model import EdgePlan, Reach, Rejected
 from omni_operator.planning.rejects import BY_SERVER, reject
@@ -30,11 +30,11 @@ class NoTransport:
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """Edges that use one transport together, by their indices, and what that adds to the cost of a layout."""
+    """Edges that use one transport together, by their indices, with what passes over each."""
 
     edges: tuple[int, ...]
     transport: Transport
-    weight: int
+    loads: tuple[Load, ...]
 
 
 @dataclass(slots=True)
@@ -44,7 +44,7 @@ class Chooser:
     ground: Ground
     _chains: list[tuple[int, ...]] = field(init=False)
     _payloads: list[tuple[int, bool]] = field(init=False)
-    _usable: dict[tuple[int, Reach], int] = field(init=False, default_factory=dict)
+    _usable: dict[tuple[int, Reach], frozenset[Transport]] = field(init=False, default_factory=dict)
     _known: dict[tuple[tuple[int, ...], tuple[Reach, ...]], Carried | None] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -60,7 +60,7 @@ class Chooser:
             if key not in self._known:
                 loads = self._loads(chain, reaches)
                 found = best(self._able(chain, reaches), loads)
-                self._known[key] = Carried(chain, found, cost(found, loads).weight) if found else None
+                self._known[key] = Carried(chain, found, tuple(loads)) if found else None
             carried = self._known[key]
             if carried is None:
                 return None
@@ -91,18 +91,14 @@ class Chooser:
 
     def _able(self, chain: Sequence[int], reaches: Sequence[Reach]) -> list[Transport]:
         """The transports that all edges of a chain can use."""
-        able = -1
-        for index in chain:
-            able &= self._usable_on(index, reaches[index])
-        return [transport for place, transport in enumerate(TRANSPORTS) if able >> place & 1]
+        usable = [self._usable_on(i, reaches[i]) for i in chain]
+        return [transport for transport in TRANSPORTS if all(transport in each for each in usable)]
 
-    def _usable_on(self, index: int, reach: Reach) -> int:
-        """A bit for every one of TRANSPORTS that is usable on one edge."""
+    def _usable_on(self, index: int, reach: Reach) -> frozenset[Transport]:
         key = index, reach
         if key not in self._usable:
             edge = self.ground.pipeline.edges[index]
-            against = [reject(self.ground, edge, reach, transport) for transport in TRANSPORTS]
-            self._usable[key] = sum(1 << place for place, found in enumerate(against) if found is None)
+            self._usable[key] = frozenset(t for t in TRANSPORTS if reject(self.ground, edge, reach, t) is None)
         return self._usable[key]
 
     def _payloads_of(self, chain: Sequence[int]) -> str:

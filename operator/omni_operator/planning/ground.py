@@ -66,7 +66,7 @@ class Ground:
 
     def override(self, edge: Edge) -> EdgeOverride | None:
         """The transport that the user asks for on an edge."""
-        said = self._said(edge)
+        said = self.said(edge)
         return said if said is not None and said.asked else None
 
     def payload(self, edge: Edge) -> int:
@@ -88,9 +88,10 @@ class Ground:
 
     def told(self, edge: Edge) -> int | None:
         """Bytes that a request usually sends over an edge, as the user says."""
-        said = self._said(edge)
+        said = self.said(edge)
         return None if said is None or said.payload is None else int(parse(said.payload))
 
-    def _said(self, edge: Edge) -> EdgeOverride | None:
+    def said(self, edge: Edge) -> EdgeOverride | None:
+        """The entry of an edge in transport.edges."""
         ends = self.names(edge)
         return next((o for o in self.policy.edges if (o.from_stage, o.to_stage) == ends), None)

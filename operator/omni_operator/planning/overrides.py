@@ -58,6 +58,7 @@ def bad_overrides(
         if (edge.from_stage, edge.to_stage) not in edges:
             able = ", ".join(f"{a} -> {b}" for a, b in sorted(edges))
             return f"{where}: pipeline {pipeline.name} has the edges {able}; use one of these"
+        # The CRD says it too; files are planned without a server.
         if edge.payload is not None and not 1 << 10 <= parse(edge.payload) <= 1 << 40:
             return f"{where}.payload {edge.payload}: a payload is from 1Ki to 1Ti; correct it"
     for variable in spec.engine.env:

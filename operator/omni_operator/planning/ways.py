@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from omni_operator.api.spec import Protocol
+from omni_operator.planning.cost import cost
 from omni_operator.planning.edges import Chooser, mixed_store_protocols
 from omni_operator.planning.ground import Ground
 from omni_operator.planning.layout import Layout
@@ -48,13 +49,8 @@ def way(chooser: Chooser, reaches: Sequence[Reach]) -> Way | None:
     by_rdma = [edges[i] for carried in picked if carried.transport.protocol is Protocol.RDMA for i in carried.edges]
     return Way(
         ground=chooser.ground,
-        cost=sum(carried.weight for carried in picked),
-        apart=sum(
-            chooser.ground.payload(edges[i])
-            for carried in picked
-            for i in carried.edges
-            if reaches[i] is not Reach.SAME_POD
-        ),
+        cost=sum(cost(carried.transport, carried.loads).weight for carried in picked),
+        apart=sum(load.payload for carried in picked for load in carried.loads if load.reach is not Reach.SAME_POD),
         ends=frozenset(stage for edge in by_rdma for stage in (edge.producer, edge.consumer)),
         mixed=mixed_store_protocols([carried.transport for carried in picked]),
     )

@@ -10,6 +10,7 @@ _FACTORS = {
     "k": Decimal(1000), "M": Decimal(10) ** 6, "G": Decimal(10) ** 9, "T": Decimal(10) ** 12, "P": Decimal(10) ** 15, "E": Decimal(10) ** 18,
     "Ki": Decimal(2) ** 10, "Mi": Decimal(2) ** 20, "Gi": Decimal(2) ** 30, "Ti": Decimal(2) ** 40, "Pi": Decimal(2) ** 50, "Ei": Decimal(2) ** 60,
 }  # fmt: skip
+_BINARY = ("Ti", "Gi", "Mi", "Ki")
 _FORM = re.compile(r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))(?:([eE][+-]?[0-9]+)|([numkMGTPE]|[KMGTPE]i)?)")
 
 
@@ -29,20 +30,15 @@ def parse(quantity: str | int) -> Decimal:
 
 def binary(size: int) -> str:
     """Bytes in the largest binary unit that divides them, as the API server writes them."""
-    for suffix in ("Ti", "Gi", "Mi", "Ki"):
-        unit = int(_FACTORS[suffix])
-        if size and size % unit == 0:
-            return f"{size // unit}{suffix}"
-    return str(size)
+    unit = next((u for u in _BINARY if size and size % int(_FACTORS[u]) == 0), "")
+    return f"{size // int(_FACTORS[unit])}{unit}"
 
 
 def about(size: int) -> str:
-    """Bytes for people, in a binary unit that leaves two digits or more: 477Mi for 500M."""
-    for suffix in ("Ti", "Gi", "Mi", "Ki"):
-        unit = int(_FACTORS[suffix])
-        if (size % unit == 0 and size) or size >= 10 * unit:
-            return f"{round(size / unit)}{suffix}"
-    return str(size)
+    """Bytes for people, in the largest binary unit that divides them or leaves two digits: 477Mi for 500M."""
+    unit = next((u for u in _BINARY if size >= 10 * _FACTORS[u]), "")
+    exact = binary(size)
+    return exact if len(exact) <= len(rounded := f"{round(size / _FACTORS[unit])}{unit}") else rounded
 
 
 def same(one: str | int, other: str | int) -> bool:
