@@ -18,6 +18,7 @@ from typing import Any
 from e2e import operator_image
 from e2e.cluster import binaries, images, kind, nodes, shell
 from e2e.engine import build as engine
+from e2e.story import story
 from omni_operator.cli.access import Access, AccessError
 
 ROOT = Path(__file__).parent.parent
@@ -212,15 +213,7 @@ class Omni:
 
     def story(self) -> str:
         """What a person would look at when it does not come up."""
-        parts = [nodes.kubectl("describe", "omni", self.name, "-n", self.namespace)]
-        parts.append(nodes.kubectl("get", "pods", "-n", self.namespace, "-o", "wide"))
-        for component in ("serving", "worker", "head", "store"):
-            label = f"omni.vllm.ai/name={self.name},omni.vllm.ai/component={component}"
-            try:
-                parts.append(nodes.kubectl("logs", "-n", self.namespace, "-l", label, "--tail", "25", "--prefix"))
-            except shell.CommandError as exc:
-                parts.append(str(exc))
-        return "\n".join(parts)
+        return story(self.namespace, self.name, self.pods())
 
 
 def manifest(namespace: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
