@@ -58,13 +58,7 @@ def make(image: archive.Image) -> str:
     name = image.names[0]
     if not provider.image_id(name):
         with cache.scratch() as scratch:
-            process = provider.popen(["load"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
-            assert process.stdin is not None
-            archive.write([image], process.stdin, scratch=scratch)
-            process.stdin.close()
-            errors = process.stderr.read().decode(errors="replace") if process.stderr else ""
-            if process.wait():
-                raise shell.CommandError([provider.name(), "load"], process.returncode, errors)
+            provider.feed(["load"], lambda pipe: archive.write([image], pipe, scratch=scratch))
         provider.forget_older(name.rsplit(":", 1)[0])
     return name
 

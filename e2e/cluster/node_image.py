@@ -7,7 +7,6 @@ kind's Go module, the programs of modules.py, and the control plane's images alr
 import json
 import os
 import shutil
-import subprocess
 import time
 from pathlib import Path
 
@@ -140,13 +139,9 @@ def _preload(base: str, image: str, root: Path, scratch: Path) -> None:
             argv = ["exec", "-i", container, "ctr", "-n", "k8s.io", "images", "import"]
             # unpacking is left to the node: its containerd does it when it starts a pod, and this image stays small
             flags = ["--label=io.cri-containerd.pinned=pinned", "--all-platforms", "--no-unpack", "-"]
-            process = provider.popen([*argv, *flags], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
-            assert process.stdin is not None
-            archive.write(system_images.images(root), process.stdin, scratch=scratch)
-            process.stdin.close()
-            errors = process.stderr.read().decode(errors="replace") if process.stderr else ""
-            if process.wait():
-                raise shell.CommandError(argv, process.returncode, errors)
+            provider.feed(
+                [*argv, *flags], lambda pipe: archive.write(system_images.images(root), pipe, scratch=scratch)
+            )
             provider.run("exec", container, "pkill", "-x", "containerd")
         with shell.step("node image: committing"):
             provider.run("stop", "-t", "2", container)

@@ -4,14 +4,16 @@ Podman's defaults do not fit nodes that run hundreds of processes, so it gets a 
 CONTAINERS_CONF; nothing under /etc is touched. Everyone who runs podman for this project should use `environment()`.
 """
 
+import contextlib
 import functools
 import os
 import resource
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import IO
 
 from e2e.cluster import cache, debian, shell
 
@@ -63,6 +65,25 @@ def popen(args: Sequence[str], *, stdin: int | None = None, stdout: int | None =
     """Start the engine with `args`, its standard error caught, for streaming."""
     env = {**os.environ, **environment()}
     return subprocess.Popen([name(), *args], env=env, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE)
+
+
+def feed(args: Sequence[str], write: Callable[[IO[bytes]], None]) -> None:
+    """Run the engine's command `args` with what `write` puts into the pipe it is given; no pipe is left open.
+
+    Raises:
+        shell.CommandError: the command failed, also if it closed the pipe early.
+    """
+    with popen(args, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        whole = False
+        with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
+            write(pipe)
+            pipe.flush()
+            whole = True
+        errors = process.stderr.read().decode(errors="replace")
+    if process.returncode or not whole:
+        raise shell.CommandError([name(), *args], process.returncode or 1, errors)
 
 
 def image_id(image: str) -> str | None:
