@@ -223,7 +223,9 @@ def manifest(namespace: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def namespace(name: str, *, labels: dict[str, str] | None = None) -> str:
-    """Makes a namespace."""
+    """Makes a namespace; waits for the end of one of that name that is on its way out."""
+    phase = ("get", "namespace", name, "--ignore-not-found", "-o", "jsonpath={.status.phase}")
+    eventually(f"the end of the {name} before", lambda: nodes.kubectl(*phase) != "Terminating", seconds=180)
     apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels or {}}})
     eventually(
         f"service account of {name}", lambda: nodes.kubectl("get", "sa", "default", "-n", name), seconds=30, every=0.2
