@@ -151,6 +151,89 @@ def test_of_pods_that_run_a_stage_together_the_first_runs_it(pods: Pods, tmp_pat
     pods.wait((tmp_path / "stage 1").exists)
 
 
+def flaky(mark: Path, *, fails: int, code: int = 1) -> list[str]:
+    """A `ray start` that gives up so many times and then runs; it leaves a line for each of its starts."""
+    text = (
+        f"import sys, time, pathlib; mark = pathlib.Path({str(mark)!r}); log = mark.open('a'); log.write('x\\n'); log.close(); "
+        f"sys.exit({code}) if len(mark.read_text().split()) <= {fails} else time.sleep(60)"
+    )
+    return [sys.executable, "-c", text]
+
+
+def test_a_ray_node_that_does_not_come_up_is_tried_again_and_its_stage_stays(pods: Pods, tmp_path: Path) -> None:
+    tries, mark = tmp_path / "tries", tmp_path / "mark"
+    pods.start("head", "--announce", runs={"stage 0": ["sleep", "60"]})
+    stage = pods.start("stage", runs={"ray start": flaky(tries, fails=2), "stage 1": sleeper(mark)})
+    pods.wait(lambda: tries.exists() and len(tries.read_text().split()) == 3)
+    time.sleep(1)
+    assert stage.poll() is None
+    log = (pods.folder / "stage.log").read_text()
+    assert log.count("starting stage 1") == 1
+    assert "ray start ended (exit code 1) before it was up, and is tried again" in log
+
+
+def test_a_ray_node_that_never_comes_up_ends_all(pods: Pods, tmp_path: Path) -> None:
+    tries = tmp_path / "tries"
+    pods.start("head", "--announce", runs={"stage 0": ["sleep", "60"]})
+    stage = pods.start("stage", runs={"ray start": flaky(tries, fails=99), "stage 1": ["sleep", "60"]})
+    stage.wait(timeout=40)
+    assert stage.returncode == 1
+    assert len(tries.read_text().split()) == 4
+    assert "ray start ended (exit code 1); all processes" in pods.last_words("stage")
+
+
+def test_a_stage_that_ends_while_ray_is_tried_again_is_noticed(pods: Pods, tmp_path: Path) -> None:
+    tries = tmp_path / "tries"
+    ends = [sys.executable, "-c", "import time, sys; time.sleep(1.5); sys.exit(3)"]
+    pods.start("head", "--announce", runs={"stage 0": ["sleep", "60"]})
+    stage = pods.start("stage", runs={"ray start": flaky(tries, fails=1), "stage 1": ends})
+    stage.wait(timeout=30)
+    assert "stage 1 ended (exit code 3)" in pods.last_words("stage")
+
+
+def head_of(port: int) -> list[str]:
+    """A head whose server will listen on a port, as an engine's does once it is ready."""
+    return [sys.executable, "-c", "import time; time.sleep(60)", "--port", str(port)]
+
+
+def test_a_head_that_initialises_ends_with_a_stage_that_had_joined(pods: Pods, tmp_path: Path) -> None:
+    """It would wait for it until --stage-init-timeout, since the stage's successor registers as another replica (0.30, run)."""
+    mark = tmp_path / "mark"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    head = pods.start("head", "--announce", runs={"stage 0": head_of(port)})
+    stage = pods.start("stage", runs={"stage 1": sleeper(mark)})
+    pods.wait(mark.exists)
+    stage.kill()
+    head.wait(timeout=20)
+    assert head.returncode == 1
+    assert "the stages at 127.0.0.1 ended when they had joined, before this head could serve" in pods.last_words("head")
+
+
+def test_a_head_that_serves_leaves_a_lost_stage_to_the_operator(pods: Pods, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    with socket.create_server(("127.0.0.1", 0)) as serving:
+        head = pods.start("head", "--announce", runs={"stage 0": head_of(serving.getsockname()[1])})
+        stage = pods.start("stage", runs={"stage 1": sleeper(mark)})
+        pods.wait(mark.exists)
+        stage.kill()
+        pods.wait(lambda: "the stages at 127.0.0.1 have ended" in (pods.folder / "head.log").read_text())
+        time.sleep(1)
+        assert head.poll() is None
+
+
+def test_a_stage_that_waits_has_not_joined(pods: Pods, tmp_path: Path) -> None:
+    """One that only asks, and ends before it joins, ends no head."""
+    mark = tmp_path / "mark"
+    head = pods.start("head", "--announce", runs={"stage 0": sleeper(mark)})
+    pods.wait(mark.exists)
+    stage = pods.start("stage", runs={"stage 1": ["sleep", "60"]})
+    time.sleep(2)
+    stage.kill()
+    time.sleep(2)
+    assert head.poll() is None
+
+
 def test_a_head_that_starts_anew_ends_its_stages(pods: Pods, tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     head = pods.start("head", "--announce", runs={"stage 0": ["sleep", "60"]})

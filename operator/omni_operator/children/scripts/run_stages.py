@@ -4,7 +4,10 @@ They live and die together: when one ends, all end, and the kubelet starts the c
 operator reads it, in the container's termination message.
 
 A head that starts anew never takes the stages of its predecessor (vllm-omni 0.20 to 0.30), and they do not notice. So the head's
-pod announces each of its starts by a number on a port, and the stages' pods follow it: a new number ends them.
+pod announces each of its starts by a number on a port, and the stages' pods follow it: a new number ends them. And a head that
+initialises waits until --stage-init-timeout for a stage that registered and is lost; the one that comes after it registers as
+another replica (0.30, run). So a stage's pod keeps a connection to the head's for as long as it lives: its end ends a head that
+does not serve yet. What a head that serves has lost is the operator's affair.
 
 Only the standard library: it runs in the engine's image, whose packages are not ours.
 """
@@ -30,6 +33,11 @@ POLL_SECONDS = 2.0
 SAY_SECONDS = 10.0
 SETTLE_SECONDS = 4.0
 RAY_NODE = "ray start"
+# `ray start` gives up when its node has not registered after 30 s (ray/_private/node.py of 2.56 and 2.60), and engines that are
+# imported beside it can take that long. The stage beside it has registered meanwhile, and would be lost with it.
+RAY_TRIES = 4
+RAY_START_SECONDS = 180.0  # an end after this is that of a node that was up
+JOINED = b"joined\n"
 SILENCE_SECONDS = 60.0  # a head's node may be unreachable for a moment; a head that restarts answers again
 GRACE_SECONDS = float(os.environ.get("OMNI_GRACE_SECONDS", "45"))  # a head takes 32 s to stop (0.30, run)
 
@@ -66,14 +74,41 @@ def announce(port: int, processes: Processes) -> None:
     def serve() -> None:
         while True:
             try:
-                client, _ = listener.accept()
-                with client:
-                    if not processes.stopping:
-                        client.sendall(start)
+                client, (peer, *_) = listener.accept()
             except OSError:
                 time.sleep(POLL_SECONDS)
+                continue
+            threading.Thread(target=answer, args=(client, peer), daemon=True).start()
+
+    def answer(client: socket.socket, peer: str) -> None:
+        with client:
+            with contextlib.suppress(OSError):
+                if processes.stopping:
+                    return
+                client.settimeout(SAY_SECONDS)
+                client.sendall(start)
+                if client.recv(len(JOINED)) != JOINED:
+                    return
+            client.settimeout(None)
+            with contextlib.suppress(OSError):
+                client.recv(1)  # nothing more is sent, so this is its end
+        processes.lose(peer)
 
     threading.Thread(target=serve, daemon=True).start()
+
+
+def listens(port: int) -> bool:
+    """Whether a server answers on this machine; vLLM's does when its engine is ready, and refuses connections before."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=5):
+            return True
+    except OSError:
+        return False
+
+
+def served_port(commands: dict[str, list[str]]) -> int:
+    """The port on which the head's server will listen; 0 when none of the commands is a server."""
+    return next((int(words[words.index("--port") + 1]) for words in commands.values() if "--port" in words), 0)
 
 
 def ask(address: str, port: int) -> str:
@@ -85,8 +120,23 @@ def ask(address: str, port: int) -> str:
         return ""
 
 
-def wait_for_head(host: str, port: int, processes: Processes) -> tuple[str, str]:
-    """Address of the head's pod and the number of its start; waits as long as it takes, and says so.
+def join(address: str, port: int, start: str) -> socket.socket | None:
+    """A connection that tells the head's pod by its end that this pod has ended; None when the head is another, or none."""
+    try:
+        connection = socket.create_connection((address, port), timeout=5)
+        with contextlib.ExitStack() as undo:
+            undo.enter_context(connection)
+            if connection.recv(64).decode() != start:
+                return None
+            connection.sendall(JOINED)
+            undo.pop_all()
+            return connection
+    except OSError:
+        return None
+
+
+def wait_for_head(host: str, port: int, processes: Processes) -> tuple[str, str, socket.socket | None]:
+    """Address of the head's pod, the number of its start, and the connection to it; waits as long as it takes, and says so.
 
     The head's pod may be waiting for accelerators for hours; a stage that gives up meanwhile would only start again.
     """
@@ -98,8 +148,8 @@ def wait_for_head(host: str, port: int, processes: Processes) -> tuple[str, str]
             if start := ask(address, port):
                 # A stage that was lost takes its head along, which needs a moment; to join it would be to start twice.
                 time.sleep(SETTLE_SECONDS)
-                if ask(address, port) == start:
-                    return address, start
+                if connection := join(address, port, start):
+                    return address, start, connection
                 why = f"the head at {address} is ending"
         except OSError as exc:
             why = str(exc)
@@ -108,14 +158,14 @@ def wait_for_head(host: str, port: int, processes: Processes) -> tuple[str, str]
             say(f"waiting for the head at {host}:{port} ({passed:.0f} s): {why}")
             spoke = passed
         time.sleep(POLL_SECONDS)
-    return "", ""
+    return "", "", None
 
 
 class Follower:
     """Whether the head is still the one that was joined; `ended` says why not."""
 
-    def __init__(self, host: str, port: int, address: str, start: str) -> None:
-        self.host, self.port, self.address, self.start = host, port, address, start
+    def __init__(self, host: str, port: int, address: str, start: str, joined: socket.socket | None = None) -> None:
+        self.host, self.port, self.address, self.start, self.joined = host, port, address, start, joined
         self.heard = time.monotonic()
         self.ended = ""
 
@@ -131,6 +181,11 @@ class Follower:
             elif self._moved() or time.monotonic() - self.heard > SILENCE_SECONDS:
                 self.ended = f"the head at {self.address} is gone"
 
+    def leave(self) -> None:
+        """Tells the head's pod, before what runs here has had its time to end."""
+        if self.joined is not None:
+            self.joined.close()
+
     def _moved(self) -> bool:
         try:
             found = {entry[4][0] for entry in socket.getaddrinfo(self.host, self.port, socket.AF_INET)}
@@ -142,9 +197,14 @@ class Follower:
 class Processes:
     """The processes of this pod; each has a group of its own, so that all its children get a signal."""
 
-    def __init__(self) -> None:
+    def __init__(self, serves: int) -> None:
         self.running: dict[int, str] = {}
         self.stopping = False
+        self.serves = serves
+        self.lost = ""
+        self._ray_tries, self._ray_begun = 0, 0.0
+        # A Popen that nobody holds is collected by the next one, and its end would never reach `reap`.
+        self._held: list[subprocess.Popen[bytes]] = []
 
     def start(self, name: str, command: list[str]) -> None:
         """Starts one."""
@@ -154,6 +214,21 @@ class Processes:
         except OSError as exc:
             raise SystemExit(leave(f"{name} cannot start: {exc}")) from exc
         self.running[process.pid] = name
+        self._held.append(process)
+        if name == RAY_NODE:
+            self._ray_tries, self._ray_begun = self._ray_tries + 1, time.monotonic()
+
+    def lose(self, peer: str) -> None:
+        """A pod that had joined has ended: this head waits for its stages in vain, unless it serves already."""
+        if self.serves and listens(self.serves):
+            say(f"the stages at {peer} have ended")
+        elif not self.stopping:
+            self.lost = self.lost or f"the stages at {peer} ended when they had joined, before this head could serve"
+
+    def tries_again(self, name: str, code: int) -> bool:
+        """Whether a process that ended is a Ray node that never came up, and is worth another try."""
+        early = time.monotonic() - self._ray_begun < RAY_START_SECONDS
+        return name == RAY_NODE and code != 0 and early and self._ray_tries < RAY_TRIES and not self.stopping
 
     def signal(self, number: int) -> None:
         """Sends a signal to all groups."""
@@ -161,19 +236,19 @@ class Processes:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, number)
 
-    def reap(self) -> tuple[str, int] | None:
-        """Collects what has ended (also orphans, since this is process 1 of the container); returns the first that is ours."""
-        first = None
+    def reap(self) -> list[tuple[str, int]]:
+        """Collects what has ended (also orphans, since this is process 1 of the container); returns those that are ours."""
+        ours: list[tuple[str, int]] = []
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
-                return first
+                return ours
             if pid == 0:
-                return first
+                return ours
             name = self.running.pop(pid, None)
-            if name is not None and first is None:
-                first = name, os.waitstatus_to_exitcode(status)
+            if name is not None:
+                ours.append((name, os.waitstatus_to_exitcode(status)))
 
     def stop(self) -> None:
         """Ends all, gently at first."""
@@ -193,10 +268,15 @@ def leave(text: str) -> int:
     return 1
 
 
+def how(code: int) -> str:
+    """In which way a process ended."""
+    return f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
+
+
 def main(argv: list[str]) -> int:
-    """Starts all, and ends all when one ends, when the head starts anew, or on a signal."""
+    """Starts all, and ends all when one ends, when the head starts anew or loses a stage it waits for, or on a signal."""
     args = parse(argv)
-    processes = Processes()
+    processes = Processes(served_port(args.run))
 
     def on_signal(number: int, _: FrameType | None) -> None:
         say(f"got {signal.Signals(number).name}, ending all")
@@ -210,22 +290,29 @@ def main(argv: list[str]) -> int:
     else:
         follower = Follower(args.head, args.port, *wait_for_head(args.head, args.port, processes))
         threading.Thread(target=follower.watch, daemon=True).start()
-    ended = None
+    mine = args.run if args.first_host == "0" else {name: args.run[name] for name in args.run if name == RAY_NODE}
+    commands = {name: [part.replace("{head}", follower.address) for part in mine[name]] for name in mine}
     if not processes.stopping:
-        mine = args.run if args.first_host == "0" else {name: args.run[name] for name in args.run if name == RAY_NODE}
-        for name, command in mine.items():
-            processes.start(name, [part.replace("{head}", follower.address) for part in command])
-    while ended is None and not processes.stopping and not follower.ended:
+        for name, command in commands.items():
+            processes.start(name, command)
+    ended = ""
+    while not (ended or processes.stopping or follower.ended or processes.lost):
         time.sleep(0.2)
-        ended = processes.reap()
+        for name, code in processes.reap():
+            if processes.tries_again(name, code):
+                say(f"{name} ended ({how(code)}) before it was up, and is tried again")
+                time.sleep(POLL_SECONDS)
+                processes.start(name, commands[name])
+            else:
+                ended = ended or f"{name} ended ({how(code)}); all processes of this pod were ended with it"
+    processes.stopping, asked = True, processes.stopping
+    follower.leave()
     processes.stop()
-    if processes.stopping:
+    if asked:
         return 0
-    if ended is None:
-        return leave(f"{follower.ended}; all processes of this pod were ended to start anew with it")
-    name, code = ended
-    how = f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
-    return leave(f"{name} ended ({how}); all processes of this pod were ended with it")
+    return leave(
+        ended or f"{follower.ended or processes.lost}; all processes of this pod were ended to start anew with it"
+    )
 
 
 if __name__ == "__main__":
