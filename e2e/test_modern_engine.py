@@ -92,6 +92,24 @@ def test_headless_on_two_nodes_with_the_store(space: str) -> None:
         omni.delete()
 
 
+@pytest.mark.usefixtures("modern_engine")
+def test_a_stage_lost_while_the_head_initialises(space: str) -> None:
+    """The head would wait for it for `initTimeoutSeconds`, since the stage that comes after it registers as another replica."""
+    with devices(worker={GPU: 1}, worker2={GPU: 1}):
+        omni = Omni(space, "early")
+        omni.apply(**THREE)
+        (worker,) = eventually("the talker's pod", lambda: omni.pods("worker"), seconds=120)
+        pod = (worker["metadata"]["name"], "-n", space, "-c", "ray-worker")
+        eventually("it has registered", lambda: "registered; handshake" in nodes.kubectl("logs", *pod), seconds=300)
+        nodes.kubectl("exec", *pod, "--", "pkill", "-KILL", "-f", "stage-id 1 --headless")
+        omni.wait("Ready", seconds=400)
+        (server,) = omni.pods("serving")
+        why = server["status"]["containerStatuses"][0]["lastState"]["terminated"]["message"]
+        assert "ended when they had joined, before this head could serve" in why
+        _check_answer(omni, "headless-early")
+        omni.delete()
+
+
 @pytest.mark.full
 @pytest.mark.usefixtures("modern_engine")
 def test_headless_with_the_transfer_engine_and_rdma_that_is_absent(space: str) -> None:
@@ -135,8 +153,10 @@ def test_a_stage_over_two_nodes(space: str) -> None:
         said = nodes.kubectl("logs", "-n", space, first, "-c", "ray-worker", "--previous")
         assert "does not support ray" in said
         assert "(talker" in omni.condition("RayClusterReady")["message"]
-        (second,) = (pod for pod in workers if pod["metadata"]["name"] != first)
-        assert second["status"]["containerStatuses"][0]["restartCount"] == 0  # it is a Ray node, and no more
+        (second,) = (pod["metadata"]["name"] for pod in workers if pod["metadata"]["name"] != first)
+        said = nodes.kubectl("logs", "-n", space, second, "-c", "ray-worker")
+        assert "starting ray start" in said  # it is a Ray node, and no more
+        assert "starting stage" not in said
         omni.delete()
 
 
@@ -165,5 +185,5 @@ def test_local_in_one_pod(space: str) -> None:
 
 def test_texts_are_equal() -> None:
     """The way between the stages does not change what the first one says."""
-    assert len(_texts) == (3 if FULL else 2), f"only {sorted(_texts)} answered"
+    assert len(_texts) == (4 if FULL else 3), f"only {sorted(_texts)} answered"
     assert len(set(_texts.values())) == 1, _texts
