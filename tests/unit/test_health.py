@@ -48,6 +48,13 @@ def test_other_last_words_are_told_with_their_pod(starting: Scene) -> None:
     assert "-serve-0" in message
 
 
+def test_a_supervisor_knows_addresses_and_status_names_their_pods(starting: Scene) -> None:
+    lost = starting.pod(Component.WORKER, 1, address="10.1.0.7").name
+    starting.serve(available=0, last_words="the stages at 10.1.0.7 ended when they had joined")
+    starting.look()
+    assert f"the stages at 10.1.0.7 (pod {lost}) ended" in starting.condition("ServingReady")["message"]
+
+
 def test_a_server_that_cannot_be_placed_is_a_cause_once_ray_is_up(starting: Scene) -> None:
     starting.serve(available=0, node="", unschedulable="0/2 nodes are available")
     starting.look()

@@ -242,7 +242,8 @@ def _serving(ready: int, outcome: Outcome, pods: Sequence[Pod], *, store: Verdic
         if pod.unschedulable and ray_up:  # before that, OneNode's server waits for its worker to be placed
             return Verdict(kind, Truth.FALSE, Reason.UNSCHEDULABLE, f"pod {pod.name}: {pod.unschedulable}")
         if pod.trouble or pod.last_words:
-            text = ": ".join(part for part in (who(pod, outcome.active), pod.trouble, pod.last_words) if part)
+            words = _with_names(pod.last_words, pods)
+            text = ": ".join(part for part in (who(pod, outcome.active), pod.trouble, words) if part)
             return Verdict(kind, Truth.FALSE, Reason.SERVER_FAILING, text)
     if store is not None:
         return store
