@@ -39,5 +39,8 @@ def _kubectl(*args: str) -> str:
 def _drawn(namespace: str, name: str) -> str:
     command = [str(Path(sys.executable).with_name("omni")), "status", name, "-n", namespace]
     env = {"KUBECONFIG": str(nodes.kubeconfig()), "COLUMNS": "160"}
-    found = subprocess.run(command, env=env, text=True, check=False, capture_output=True, timeout=60)
+    try:
+        found = subprocess.run(command, env=env, text=True, check=False, capture_output=True, timeout=60)
+    except (OSError, subprocess.SubprocessError) as exc:  # the rest of the story is still worth telling
+        return f"omni status: {exc}"
     return found.stdout + found.stderr

@@ -153,17 +153,23 @@ def test_a_stage_over_two_nodes(space: str) -> None:
         said = nodes.kubectl("logs", "-n", space, first, "-c", "ray-worker", "--previous")
         assert "does not support ray" in said
         assert "(talker" in omni.condition("RayClusterReady")["message"]
+        # The second is a Ray node and no more; it ends with the head, which ends with the stage that it waited for.
         (second,) = (pod["metadata"]["name"] for pod in workers if pod["metadata"]["name"] != first)
-        said = nodes.kubectl("logs", "-n", space, second, "-c", "ray-worker")
-        assert "starting ray start" in said  # it is a Ray node, and no more
+        past = ("logs", "-n", space, second, "-c", "ray-worker", "--previous")
+        said = eventually("the second pod's end", lambda: nodes.kubectl(*past), seconds=200)
+        assert "starting ray start" in said
         assert "starting stage" not in said
+        assert "has started anew" in said
         omni.delete()
 
 
 def _ends(omni: Omni) -> str | None:
-    """The worker pod whose container has ended before, once there is one."""
-    found = [pod for pod in omni.pods("worker") if pod["status"]["containerStatuses"][0]["restartCount"]]
-    return str(found[0]["metadata"]["name"]) if found else None
+    """The first of the pods that run the stage together, once its container has ended before."""
+    for pod in omni.pods("worker"):
+        number = pod["metadata"]["labels"]["ray.io/replica-host-index"]
+        if number == "0" and pod["status"]["containerStatuses"][0]["restartCount"]:
+            return str(pod["metadata"]["name"])
+    return None
 
 
 @pytest.mark.usefixtures("modern_engine")

@@ -55,6 +55,16 @@ def test_a_supervisor_knows_addresses_and_status_names_their_pods(starting: Scen
     assert f"the stages at 10.1.0.7 (pod {lost}) ended" in starting.condition("ServingReady")["message"]
 
 
+def test_a_stage_that_ended_is_told_before_those_that_followed_its_head(starting: Scene) -> None:
+    trouble = "container ray-worker: CrashLoopBackOff"
+    followed = "the head at 10.1.0.9 has started anew, and takes no stages of its predecessor; all processes"
+    for number, words in enumerate((followed, "stage 1 ended (exit code 1)", followed)):
+        starting.pod(Component.WORKER, 10 + number, ready=False, trouble=trouble, last_words=words)
+    starting.bring_up_ray(ready=2)
+    starting.look()
+    assert "stage 1 ended (exit code 1)" in starting.condition("RayClusterReady")["message"]
+
+
 def test_a_server_that_cannot_be_placed_is_a_cause_once_ray_is_up(starting: Scene) -> None:
     starting.serve(available=0, node="", unschedulable="0/2 nodes are available")
     starting.look()

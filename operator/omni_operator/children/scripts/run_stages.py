@@ -6,8 +6,8 @@ operator reads it, in the container's termination message.
 A head that starts anew never takes the stages of its predecessor (vllm-omni 0.20 to 0.30), and they do not notice. So the head's
 pod announces each of its starts by a number on a port, and the stages' pods follow it: a new number ends them. And a head that
 initialises waits until --stage-init-timeout for a stage that registered and is lost; the one that comes after it registers as
-another replica (0.30, run). So a stage's pod keeps a connection to the head's for as long as it lives: its end ends a head that
-does not serve yet. What a head that serves has lost is the operator's affair.
+another replica (0.30, run). So a stage's pod keeps a connection to the head's for as long as it lives: its end, or a minute of
+silence below it, ends a head that does not serve yet. What a head that serves has lost is the operator's affair.
 
 Only the standard library: it runs in the engine's image, whose packages are not ours.
 """
@@ -37,7 +37,11 @@ RAY_NODE = "ray start"
 # imported beside it can take that long. The stage beside it has registered meanwhile, and would be lost with it.
 RAY_TRIES = 4
 RAY_START_SECONDS = 180.0  # an end after this is that of a node that was up
-JOINED = b"joined\n"
+JOINED = b"1"  # one byte arrives whole or not
+# The end of a stage's pod whose node is gone is never sent; what is quiet for a minute is asked by the kernel.
+KEEPALIVE = ((socket.TCP_KEEPIDLE, 15), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 3))
+# A port is served before the kubelet calls its pod ready, and the operator looks after servers that are.
+READY_SECONDS = float(os.environ.get("OMNI_READY_SECONDS", "20"))
 SILENCE_SECONDS = 60.0  # a head's node may be unreachable for a moment; a head that restarts answers again
 GRACE_SECONDS = float(os.environ.get("OMNI_GRACE_SECONDS", "45"))  # a head takes 32 s to stop (0.30, run)
 
@@ -78,23 +82,36 @@ def announce(port: int, processes: Processes) -> None:
             except OSError:
                 time.sleep(POLL_SECONDS)
                 continue
-            threading.Thread(target=answer, args=(client, peer), daemon=True).start()
+            try:
+                threading.Thread(target=answer, args=(client, peer), daemon=True).start()
+            except RuntimeError:  # no more threads: as if nobody had answered
+                client.close()
 
     def answer(client: socket.socket, peer: str) -> None:
         with client:
-            with contextlib.suppress(OSError):
+            try:
                 if processes.stopping:
                     return
-                client.settimeout(SAY_SECONDS)
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                for option, seconds in KEEPALIVE:
+                    client.setsockopt(socket.IPPROTO_TCP, option, seconds)
                 client.sendall(start)
                 if client.recv(len(JOINED)) != JOINED:
-                    return
-            client.settimeout(None)
+                    return  # it only asked
+            except OSError:
+                return
             with contextlib.suppress(OSError):
                 client.recv(1)  # nothing more is sent, so this is its end
         processes.lose(peer)
 
+    def look() -> None:
+        while not listens(processes.serves):
+            time.sleep(POLL_SECONDS)
+        processes.served_since = time.monotonic()
+
     threading.Thread(target=serve, daemon=True).start()
+    if processes.serves:
+        threading.Thread(target=look, daemon=True).start()
 
 
 def listens(port: int) -> bool:
@@ -148,7 +165,8 @@ def wait_for_head(host: str, port: int, processes: Processes) -> tuple[str, str,
             if start := ask(address, port):
                 # A stage that was lost takes its head along, which needs a moment; to join it would be to start twice.
                 time.sleep(SETTLE_SECONDS)
-                if connection := join(address, port, start):
+                # to join and to leave at once would end the head
+                if not processes.ends() and (connection := join(address, port, start)):
                     return address, start, connection
                 why = f"the head at {address} is ending"
         except OSError as exc:
@@ -201,10 +219,15 @@ class Processes:
         self.running: dict[int, str] = {}
         self.stopping = False
         self.serves = serves
+        self.served_since = 0.0
         self.lost = ""
         self._ray_tries, self._ray_begun = 0, 0.0
         # A Popen that nobody holds is collected by the next one, and its end would never reach `reap`.
         self._held: list[subprocess.Popen[bytes]] = []
+
+    def ends(self) -> bool:
+        """Whether this pod is to end, which a signal may have said meanwhile."""
+        return self.stopping
 
     def start(self, name: str, command: list[str]) -> None:
         """Starts one."""
@@ -219,14 +242,14 @@ class Processes:
             self._ray_tries, self._ray_begun = self._ray_tries + 1, time.monotonic()
 
     def lose(self, peer: str) -> None:
-        """A pod that had joined has ended: this head waits for its stages in vain, unless it serves already."""
-        if self.serves and listens(self.serves):
+        """A pod that had joined has ended: this head may wait for its stages in vain, unless it has served for a while."""
+        if self.served_since and time.monotonic() - self.served_since > READY_SECONDS:
             say(f"the stages at {peer} have ended")
         elif not self.stopping:
             self.lost = self.lost or f"the stages at {peer} ended when they had joined, before this head could serve"
 
     def tries_again(self, name: str, code: int) -> bool:
-        """Whether a process that ended is a Ray node that never came up, and is worth another try."""
+        """Whether a process that ended is a Ray node that hardly began, and is worth another try."""
         early = time.monotonic() - self._ray_begun < RAY_START_SECONDS
         return name == RAY_NODE and code != 0 and early and self._ray_tries < RAY_TRIES and not self.stopping
 
@@ -300,7 +323,7 @@ def main(argv: list[str]) -> int:
         time.sleep(0.2)
         for name, code in processes.reap():
             if processes.tries_again(name, code):
-                say(f"{name} ended ({how(code)}) before it was up, and is tried again")
+                say(f"{name} ended ({how(code)}) within {RAY_START_SECONDS:.0f} s of its start, and is tried again")
                 time.sleep(POLL_SECONDS)
                 processes.start(name, commands[name])
             else:
