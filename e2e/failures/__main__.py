@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from omni_operator.controller.restarts import CALM
 
 PAGE = ROOT / "docs/reference/failures.md"
 PICTURES = ROOT / "out/failures"
-ROWS = PICTURES / "rows.json"
+_SERVED_ON = "nothing, it served on"
 _MODERN = "vllm-omni 0.30, Headless on two nodes, MooncakeStore over TCP"
 _RAY = "vllm-omni 0.16, Ray on two nodes, MooncakeStore over TCP"
 ROUNDS: dict[str, tuple[Blow, ...]] = {_MODERN: HEADLESS, _RAY: RAY}
@@ -137,25 +136,34 @@ def round_of(title: str, blows: Sequence[Blow]) -> None:
         omni.delete()
 
 
-def known_rows() -> dict[str, dict[str, list[str]]]:
-    """Row and first words of every blow that was dealt, by round and part."""
-    return dict(json.loads(ROWS.read_text())) if ROWS.exists() else {}
+Rows = dict[str, dict[str, tuple[str, str]]]
+
+
+def known_rows(text: str) -> Rows:
+    """Row and first words of every blow that a page tells of, by round and part: a run of some blows leaves the others."""
+    found: Rows = {}
+    for title, _, rest in (part.partition("\n") for part in text.split("\n## ")[1:]):
+        lines = rest.splitlines()
+        rows = {line.split("|")[1].strip(): line for line in lines if line.startswith("| ")}
+        words = dict(line[2:].split(": ", 1) for line in lines if line.startswith("- "))
+        found[title] = {part: (row, words[part]) for part, row in rows.items() if part in words}
+    return found
 
 
 def keep(title: str, record: Record) -> None:
-    """Keeps a row in place of an earlier one: a round may be repeated in part."""
-    known = known_rows()
-    known.setdefault(title, {})[record.part] = [record.row(), record.first_words()]
-    ROWS.parent.mkdir(parents=True, exist_ok=True)
-    ROWS.write_text(json.dumps(known, indent=1))
+    """Writes a row in place of an earlier one."""
+    known = known_rows(PAGE.read_text())
+    row = f"{record.row()} {datetime.now(UTC):%Y-%m-%d} |"
+    known.setdefault(title, {})[record.part] = (row, record.first_words() or _SERVED_ON)
+    PAGE.write_text(page(known))
 
 
-def page(known: dict[str, dict[str, list[str]]]) -> str:
+def page(known: Rows) -> str:
     """The page."""
     out = [
         "# When a part fails",
         "",
-        f"Written by `make failures` on {datetime.now(UTC):%Y-%m-%d}, on a kind cluster of three nodes that share 2 cores, with the real engines "
+        "Written by `make failures` on a kind cluster of three nodes that share 2 cores, with the real engines "
         "without a GPU: the times are those of starting an engine on a busy CPU. What counts is what was noticed, what status said, and "
         "that requests passed again. One client asks all the time, again half a second after each refusal, and waits at most 30 s for an "
         "answer; what it did not get is counted as lost.",
@@ -165,12 +173,12 @@ def page(known: dict[str, dict[str, list[str]]]) -> str:
         rows = [known[title][blow.part] for blow in blows if blow.part in known.get(title, {})]
         out += [f"## {title}", ""]
         out.append(
-            "| killed | Ready was False after | status said | a request passed again after | Ready again after | requests lost | servers ended by the operator |"
+            "| killed | Ready was False after | status said | a request passed again after | Ready again after | requests lost | servers ended by the operator | run on |"
         )
-        out.append("|---|---|---|---|---|---|---|")
+        out.append("|---|---|---|---|---|---|---|---|")
         out += [row for row, _ in rows]
         out += ["", "What status said first:", ""]
-        out += [f"- {row.split('|')[1].strip()}: {words or 'nothing, it served on'}" for row, words in rows]
+        out += [f"- {row.split('|')[1].strip()}: {words}" for row, words in rows]
         out.append("")
     return "\n".join(out)
 
@@ -188,7 +196,6 @@ def main() -> None:
         chosen = [blow for blow in blows if args.only in blow.part]
         if chosen and args.release in {"all", title.split()[1].rstrip(",")}:
             round_of(title, chosen)
-    PAGE.write_text(page(known_rows()))
 
 
 if __name__ == "__main__":
