@@ -2,31 +2,53 @@
 
 from __future__ import annotations
 
-import subprocess
+import json
 import sys
 from pathlib import Path
-from typing import Any
 
 from e2e.cluster import nodes, shell
 
 _LINES = "15"  # of each container's log
 
 
-def story(namespace: str, name: str, pods: list[dict[str, Any]]) -> str:
-    """Conditions, what `omni status` draws, events, each container with its last words, and the whole object."""
+def drawn(namespace: str, name: str) -> str:
+    """What `omni status` shows, or why it shows nothing."""
+    command = [str(Path(sys.executable).with_name("omni")), "status", name, "-n", namespace]
+    env = {"KUBECONFIG": str(nodes.kubeconfig()), "COLUMNS": "150"}
+    try:
+        return shell.run(command, env=env, timeout=60)
+    except shell.CommandError as exc:  # it ends with 1 while not Ready
+        return exc.output or str(exc)
+    except OSError as exc:
+        return f"omni status: {exc}"
+
+
+def story(namespace: str, name: str) -> str:
+    """What `omni status` draws (its conditions too), events, each container with its last words, and the whole object."""
     here = ("-n", namespace)
-    conditions = '{range .status.conditions[*]}{.type}={.status} {.reason}: {.message}{"\\n"}{end}'
-    parts = [_kubectl("get", "omni", name, *here, "-o", f"jsonpath={conditions}"), _drawn(namespace, name)]
     columns = "custom-columns=AT:.lastTimestamp,N:.count,ON:.involvedObject.name,REASON:.reason,SAID:.message"
+    parts = [drawn(namespace, name)]
     parts.append(_kubectl("get", "events", *here, "--sort-by=.lastTimestamp", "-o", columns, "--no-headers"))
-    for pod in pods:
-        for container in pod["status"].get("containerStatuses") or ():
-            label = f"{pod['metadata']['name']}/{container['name']}"
-            logs = ("logs", pod["metadata"]["name"], "-c", container["name"], *here, "--tail", _LINES)
-            if container["restartCount"]:
-                parts.append(f"== {label}, before its restart {container['restartCount']}\n{_kubectl(*logs, '-p')}")
-            parts.append(f"== {label}\n{_kubectl(*logs)}")
+    for pod, container, restarts in _containers(namespace, name):
+        label, logs = f"{pod}/{container}", ("logs", pod, "-c", container, *here, "--tail", _LINES)
+        if restarts:
+            parts.append(f"== {label}, before its restart {restarts}\n{_kubectl(*logs, '-p')}")
+        parts.append(f"== {label}\n{_kubectl(*logs)}")
     return "\n".join([*parts, _kubectl("describe", "omni", name, *here)])
+
+
+def _containers(namespace: str, name: str) -> list[tuple[str, str, int]]:
+    """Pod, container and restarts; none when the API server does not say."""
+    found = _kubectl("get", "pods", "-n", namespace, "-l", f"omni.vllm.ai/name={name}", "-o", "json")
+    try:
+        pods = json.loads(found)["items"]
+    except ValueError:
+        return []
+    return [
+        (pod["metadata"]["name"], container["name"], container["restartCount"])
+        for pod in pods
+        for container in pod["status"].get("containerStatuses") or ()
+    ]
 
 
 def _kubectl(*args: str) -> str:
@@ -34,13 +56,3 @@ def _kubectl(*args: str) -> str:
         return nodes.kubectl(*args)
     except shell.CommandError as exc:
         return str(exc)
-
-
-def _drawn(namespace: str, name: str) -> str:
-    command = [str(Path(sys.executable).with_name("omni")), "status", name, "-n", namespace]
-    env = {"KUBECONFIG": str(nodes.kubeconfig()), "COLUMNS": "160"}
-    try:
-        found = subprocess.run(command, env=env, text=True, check=False, capture_output=True, timeout=60)
-    except (OSError, subprocess.SubprocessError) as exc:  # the rest of the story is still worth telling
-        return f"omni status: {exc}"
-    return found.stdout + found.stderr

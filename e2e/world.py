@@ -213,7 +213,7 @@ class Omni:
 
     def story(self) -> str:
         """What a person would look at when it does not come up."""
-        return story(self.namespace, self.name, self.pods())
+        return story(self.namespace, self.name)
 
 
 def manifest(namespace: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:

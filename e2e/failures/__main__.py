@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from e2e import world
-from e2e.cluster import nodes, shell
+from e2e.cluster import shell
 from e2e.failures.blows import HEADLESS, RAY, Blow
 from e2e.failures.watch import Client, Said, said
+from e2e.story import drawn
 from e2e.test_modern_engine import THREE
 from e2e.world import ENGINE, GPU, ROOT, Omni, devices
 from omni_operator.controller.restarts import CALM
@@ -113,12 +114,7 @@ def strike(omni: Omni, blow: Blow) -> Record:
 def _picture(omni: Omni, part: str) -> None:
     """What `omni status` shows at the first notice."""
     PICTURES.mkdir(parents=True, exist_ok=True)
-    command = [str(ROOT / ".venv/bin/omni"), "status", omni.name, "-n", omni.namespace]
-    try:
-        text = shell.run(command, env={"KUBECONFIG": str(nodes.kubeconfig()), "COLUMNS": "150"})
-    except shell.CommandError as exc:  # it ends with 1 while not Ready
-        text = exc.output
-    (PICTURES / f"{part.replace(' ', '-').replace(chr(39), '')}.txt").write_text(text)
+    (PICTURES / f"{part.replace(' ', '-').replace(chr(39), '')}.txt").write_text(drawn(omni.namespace, omni.name))
 
 
 def round_of(title: str, blows: Sequence[Blow]) -> None:

@@ -76,6 +76,15 @@ def sleeper(mark: Path) -> list[str]:
     return [sys.executable, "-c", text, "{head}"]
 
 
+def stubborn(mark: Path) -> list[str]:
+    """A stage that ignores SIGTERM, and says when it does."""
+    text = (
+        "import signal, time, pathlib; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+        f"pathlib.Path({str(mark)!r}).write_text(''); time.sleep(60)"
+    )
+    return [sys.executable, "-c", text]
+
+
 def test_one_end_ends_all_and_says_which(pods: Pods) -> None:
     ends = [sys.executable, "-c", "import sys; sys.exit(3)"]
     process = pods.start("a", "--announce", runs={"ray start": ["sleep", "60"], "stage 2": ends})
@@ -104,11 +113,7 @@ def test_a_signal_ends_all_and_is_no_error(pods: Pods, tmp_path: Path) -> None:
 
 def test_a_process_that_ignores_the_signal_is_killed(pods: Pods, tmp_path: Path) -> None:
     mark = tmp_path / "mark"
-    text = (
-        "import signal, time, pathlib; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
-        f"pathlib.Path({str(mark)!r}).write_text(''); time.sleep(60)"
-    )
-    process = pods.start("a", "--announce", runs={"stage 1": [sys.executable, "-c", text]})
+    process = pods.start("a", "--announce", runs={"stage 1": stubborn(mark)})
     pods.wait(mark.exists)
     process.send_signal(signal.SIGTERM)
     begun = time.monotonic()
@@ -129,11 +134,7 @@ def test_stages_wait_for_their_head_and_get_its_address(pods: Pods, tmp_path: Pa
 def test_a_head_that_is_ending_takes_no_stages(pods: Pods, tmp_path: Path) -> None:
     """It still runs while it stops, for as long as its grace period; a stage that joined it would have to start again."""
     old, new = tmp_path / "old", tmp_path / "new"
-    text = (
-        "import signal, time, pathlib; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
-        f"pathlib.Path({str(old)!r}).write_text(''); time.sleep(60)"
-    )
-    head = pods.start("head", "--announce", runs={"stage 0": [sys.executable, "-c", text]})
+    head = pods.start("head", "--announce", runs={"stage 0": stubborn(old)})
     pods.wait(old.exists)
     pods.start("stage", runs={"stage 1": sleeper(new)})
     time.sleep(1)  # it has heard of this head, and asks again
@@ -251,12 +252,8 @@ def test_who_only_asks_ends_no_head(pods: Pods, tmp_path: Path) -> None:
 
 def test_a_stage_tells_its_head_before_its_processes_had_their_time_to_end(pods: Pods, tmp_path: Path) -> None:
     mark = tmp_path / "mark"
-    text = (
-        "import signal, time, pathlib; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
-        f"pathlib.Path({str(mark)!r}).write_text(''); time.sleep(60)"
-    )
     head = pods.start("head", "--announce", runs={"stage 0": ["sleep", "60"]})
-    stage = pods.start("stage", runs={"stage 1": [sys.executable, "-c", text]})
+    stage = pods.start("stage", runs={"stage 1": stubborn(mark)})
     pods.wait(mark.exists)
     stage.terminate()
     head.wait(timeout=20)

@@ -217,7 +217,7 @@ def environment(owner: Owner, revision: Revision, *, replica: int, server: bool)
     if plan.has_ray:
         out += [
             {"name": "RAY_USAGE_STATS_ENABLED", "value": "0"},
-            # A driver on a busy node waits longer than Ray's 30 s for its raylet; `ray start` has 30 s of its own (run_stages.py).
+            # A cold image on a busy node takes longer than Ray's 30 s to bring its raylet up.
             {"name": "RAY_raylet_start_wait_time_s", "value": "300"},
             # A dashboard whose module is not up in Ray's 30 s ends, nobody starts it again, and servers wait for it (2.53, run).
             {"name": "RAY_DASHBOARD_SUBPROCESS_MODULE_WAIT_READY_TIMEOUT", "value": "300"},

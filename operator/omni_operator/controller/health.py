@@ -11,6 +11,7 @@ from omni_operator.api.conditions import ConditionType, Reason, Truth
 from omni_operator.api.spec import Protocol, Strategy
 from omni_operator.children import names
 from omni_operator.children.names import COMPONENT, REVISION, Component
+from omni_operator.children.scripts.run_stages import FOLLOWED
 from omni_operator.controller.evidence import NOTHING_SEEN, EdgeState, EdgeVerdict, told
 from omni_operator.controller.evidence import judge as judge_edges
 from omni_operator.controller.objects import Child, Pod
@@ -25,7 +26,6 @@ _LAUNCHER_CODES = {
     "RayResourcesMissing": Reason.RAY_RESOURCES_MISSING,
     "StageLost": Reason.STAGE_LOST,
 }
-_FOLLOWED = "has started anew, and takes no stages"  # a stage's supervisor that ended since its head did (scripts/run_stages.py)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,7 +180,7 @@ def _on_lost_node(observed: Observed, active: Known, pods: Sequence[Pod]) -> str
 
 
 def _failing(pods: Sequence[Pod], active: Known) -> tuple[Reason, str] | None:
-    for pod in sorted(pods, key=lambda pod: _FOLLOWED in pod.last_words):  # a cause before what followed it
+    for pod in sorted(pods, key=lambda pod: FOLLOWED in pod.last_words):  # a cause before what followed it
         if pod.deleting:
             continue
         if not pod.ready and (said := _launcher_said(pod)) is not None:  # the same between its starts

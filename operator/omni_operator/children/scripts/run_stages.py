@@ -33,13 +33,16 @@ POLL_SECONDS = 2.0
 SAY_SECONDS = 10.0
 SETTLE_SECONDS = 4.0
 RAY_NODE = "ray start"
-# `ray start` gives up when its node has not registered after 30 s (ray/_private/node.py of 2.56 and 2.60), and engines that are
-# imported beside it can take that long. The stage beside it has registered meanwhile, and would be lost with it.
+# Of 13 starts of 0.30 on two busy cores one lost its stage's container after 58 s, while Ray answered no probe; which process
+# ended was not read. A Ray node that ends so early is tried again, since the stage beside it has registered and would be lost.
 RAY_TRIES = 4
-RAY_START_SECONDS = 180.0  # an end after this is that of a node that was up
+RAY_START_SECONDS = 180.0  # an end after this is taken for that of a node that was up
 JOINED = b"1"  # one byte arrives whole or not
 # The end of a stage's pod whose node is gone is never sent; what is quiet for a minute is asked by the kernel.
 KEEPALIVE = ((socket.TCP_KEEPIDLE, 15), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 3))
+FOLLOWED = (
+    "has started anew, and takes no stages of its predecessor"  # controller/health.py knows by it what only followed
+)
 # A port is served before the kubelet calls its pod ready, and the operator looks after servers that are.
 READY_SECONDS = float(os.environ.get("OMNI_READY_SECONDS", "20"))
 SILENCE_SECONDS = 60.0  # a head's node may be unreachable for a moment; a head that restarts answers again
@@ -158,7 +161,7 @@ def wait_for_head(host: str, port: int, processes: Processes) -> tuple[str, str,
     The head's pod may be waiting for accelerators for hours; a stage that gives up meanwhile would only start again.
     """
     begun, spoke = time.monotonic(), -SAY_SECONDS
-    while not processes.stopping:
+    while not processes.ends():
         why = "no answer"
         try:
             address = str(socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)[0][4][0])
@@ -195,11 +198,11 @@ class Follower:
             if start == self.start:
                 self.heard = time.monotonic()
             elif start:
-                self.ended = f"the head at {self.address} has started anew, and takes no stages of its predecessor"
+                self.ended = f"the head at {self.address} {FOLLOWED}"
             elif self._moved() or time.monotonic() - self.heard > SILENCE_SECONDS:
                 self.ended = f"the head at {self.address} is gone"
 
-    def leave(self) -> None:
+    def part(self) -> None:
         """Tells the head's pod, before what runs here has had its time to end."""
         if self.joined is not None:
             self.joined.close()
@@ -329,7 +332,7 @@ def main(argv: list[str]) -> int:
             else:
                 ended = ended or f"{name} ended ({how(code)}); all processes of this pod were ended with it"
     processes.stopping, asked = True, processes.stopping
-    follower.leave()
+    follower.part()
     processes.stop()
     if asked:
         return 0
