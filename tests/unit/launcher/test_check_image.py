@@ -1,7 +1,8 @@
-"""The image check as a process: it becomes the command in an image that is as planned, and else says what differs and what to set."""
+"""check_image.py as a process: it becomes the command, or reports how the image differs."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -13,17 +14,24 @@ from omni_operator.api.spec import Connector
 from omni_operator.children import command, names
 from omni_operator.children.revision import new_revision
 from tests.unit import make
+from tests.unit.launcher.contract import FOLDER
 from tests.unit.make import OWNER, inventory, node
 
-SCRIPT = Path(names.__file__).parent / "scripts" / names.IMAGE_CHECK_FILE
+SCRIPT = FOLDER / names.IMAGE_CHECK_FILE
 RUN = [sys.executable, "-c", "import sys; print('engine runs'); sys.exit(7)"]
 
 
-def run(image: Path, *options: str, command: list[str] | None = None) -> tuple[int, str, str]:
-    """Exit code, what was printed, and the termination message; `image` is all the packages there are."""
+def run(image: Path, *options: str, command: list[str] | None = None) -> tuple[int, str, dict[str, Any]]:
+    """Exit code, output, and code and fields of the termination message.
+
+    `image` has the only packages.
+    """
     log = image / "termination-log"
     # -S -I: none of the packages of this environment
-    start = f"import sys, runpy; sys.path.append({str(image)!r}); sys.argv = sys.argv[1:]; runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
+    start = (
+        f"import sys, runpy; sys.path.append({str(image)!r}); sys.argv = sys.argv[1:]; "
+        f"runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
+    )
     done = subprocess.run(
         [sys.executable, "-S", "-I", "-c", start, str(SCRIPT), *options, "--", *(command or RUN)],
         env={"OMNI_TERMINATION_LOG": str(log)},
@@ -33,7 +41,9 @@ def run(image: Path, *options: str, command: list[str] | None = None) -> tuple[i
         check=False,
     )
     assert not done.stderr, done.stderr
-    return done.returncode, done.stdout, log.read_text() if log.exists() else ""
+    report = json.loads(log.read_text()) if log.exists() else {"omni": 1}
+    assert report.pop("omni") == 1
+    return done.returncode, done.stdout, report
 
 
 @pytest.fixture
@@ -50,26 +60,23 @@ def install(image: Path, name: str, version: str, *, text: bytes = b"") -> None:
 
 
 def test_an_image_of_the_same_release_becomes_the_engine(image: Path) -> None:
-    assert run(image, "--vllm-omni=0.30.0") == (7, "engine runs\n", "")
+    assert run(image, "--vllm-omni=0.30.0") == (7, "engine runs\n", {})
 
 
-def test_another_release_is_named_with_what_to_set(image: Path) -> None:
-    code, said, last = run(image, "--vllm-omni=0.16.0")
+def test_another_release_is_reported_with_both_versions(image: Path) -> None:
+    code, printed, report = run(image, "--vllm-omni=0.16.0")
     assert code == 1
-    assert "engine runs" not in said
-    assert last == (
-        "EngineImageMismatch: the engine image has vllm-omni 0.30.1, but engine.version is 0.16.0, by which flags, configuration and "
-        "connectors were chosen; set engine.version to 0.30.1, or engine.image to one with vllm-omni 0.16"
-    )
+    assert "engine runs" not in printed
+    assert report == {"code": "EngineReleaseMismatch", "found": "0.30.1", "expected": "0.16.0"}
 
 
 @pytest.mark.parametrize("version", ["", "0.16.1.dev200+g1a2b3c4", "0.1.dev1+gabcdef0", "dev"])
-def test_an_image_whose_version_tells_no_release_is_believed(tmp_path: Path, version: str) -> None:
+def test_an_image_whose_version_is_no_release_is_not_compared(tmp_path: Path, version: str) -> None:
     if version:
         install(tmp_path, "vllm_omni", version)
-    code, said, last = run(tmp_path, "--vllm-omni=0.30.0")
-    assert (code, last) == (7, "")
-    assert "tells no release, so it is not compared" in said
+    code, printed, report = run(tmp_path, "--vllm-omni=0.30.0")
+    assert (code, report) == (7, {})
+    assert "is no release, so it is not compared" in printed
 
 
 def test_a_check_that_fails_keeps_nothing_from_starting(image: Path) -> None:
@@ -81,29 +88,32 @@ def test_a_check_that_fails_keeps_nothing_from_starting(image: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "version", "options", "wanted"),
+    ("name", "version", "options", "broken"),
     [
-        ("mooncake_transfer_engine", "0.3.12.post1", ("--mooncake-from=0.3.12", "--mooncake-below=0.3.13"), ""),
-        ("mooncake_transfer_engine_non_cuda", "0.3.11.post1", ("--mooncake-below=0.3.13",), ""),
-        ("mooncake_transfer_engine_cuda13", "0.3.11.post1", ("--mooncake-from=0.3.12",), "0.3.12 or later"),
-        ("mooncake_transfer_engine", "0.3.13.post1", ("--mooncake-below=0.3.13",), "one before 0.3.13"),
-        ("mooncake_transfer_engine", "0.4.0", (), ""),
+        ("mooncake_transfer_engine", "0.3.12.post1", ("--mooncake-from=0.3.12", "--mooncake-below=0.3.13"), None),
+        ("mooncake_transfer_engine_non_cuda", "0.3.11.post1", ("--mooncake-below=0.3.13",), None),
+        (
+            "mooncake_transfer_engine_cuda13",
+            "0.3.11.post1",
+            ("--mooncake-from=0.3.12",),
+            {"least": "0.3.12", "below": ""},
+        ),
+        ("mooncake_transfer_engine", "0.3.13.post1", ("--mooncake-below=0.3.13",), {"least": "", "below": "0.3.13"}),
+        ("mooncake_transfer_engine", "0.4.0", (), None),
     ],
 )
 def test_mooncake_is_compared_with_what_the_connectors_need(
-    image: Path, name: str, version: str, options: tuple[str, ...], wanted: str
+    image: Path, name: str, version: str, options: tuple[str, ...], broken: dict[str, str] | None
 ) -> None:
     install(image, name, version)
-    code, _, last = run(image, "--vllm-omni=0.30.0", "--mooncake", *options)
-    if not wanted:
-        assert (code, last) == (7, "")
+    code, _, report = run(image, "--vllm-omni=0.30.0", "--mooncake", *options)
+    if broken is None:
+        assert (code, report) == (7, {})
         return
-    assert code == 1
-    assert f"has Mooncake {version}, and the plan relies on {wanted}" in last
-    assert f"set engine.mooncakeVersion to {version}" in last
+    assert (code, report) == (1, {"code": "MooncakeVersionMismatch", "found": version, **broken})
 
 
-def test_two_mooncakes_share_a_folder_and_tell_nothing(image: Path) -> None:
+def test_two_mooncakes_share_a_folder_and_are_not_compared(image: Path) -> None:
     install(image, "mooncake_transfer_engine", "0.3.8")
     install(image, "mooncake_transfer_engine_cuda13", "0.3.12.post1")
     code, said, _ = run(image, "--vllm-omni=0.30.0", "--mooncake", "--mooncake-from=0.3.12")
@@ -114,17 +124,18 @@ def test_two_mooncakes_share_a_folder_and_tell_nothing(image: Path) -> None:
 def test_an_image_without_mooncake(image: Path) -> None:
     assert run(image, "--vllm-omni=0.30.0", "--mooncake")[0] == 7, "another Python may have both"
     (image / "vllm_omni").mkdir()
-    code, _, last = run(image, "--vllm-omni=0.30.0", "--mooncake")
-    assert code == 1
-    assert last.startswith("EngineImageMismatch: the engine image has no Mooncake")
+    code, _, report = run(image, "--vllm-omni=0.30.0", "--mooncake")
+    assert (code, report) == (1, {"code": "MooncakeMissing"})
     (image / "mooncake").mkdir()  # built from sources
     assert run(image, "--vllm-omni=0.30.0", "--mooncake")[0] == 7
 
 
 def test_a_command_that_is_not_there(image: Path) -> None:
-    code, _, last = run(image, "--vllm-omni=0.30.0", command=["/no/such/engine"])
-    assert code == 1
-    assert "cannot run `/no/such/engine`" in last
+    code, _, report = run(image, "--vllm-omni=0.30.0", command=["/no/such/engine"])
+    detail = "No such file or directory"
+    assert (code, report) == (
+        1, {"code": "CannotStart", "process": "", "command": "/no/such/engine", "detail": detail},
+    )  # fmt: skip
 
 
 ONES = [{"name": "indextts2_talker", "accelerators": 1}]
@@ -143,7 +154,7 @@ CASES: dict[str, tuple[dict[str, Any], list[str]]] = {
 
 
 @pytest.mark.parametrize("connector", CASES)
-def test_the_server_is_told_what_its_plan_needs(connector: str) -> None:
+def test_the_check_gets_what_the_plan_needs(connector: str) -> None:
     parts, options = CASES[connector]
     nodes = inventory(node("a", 4)) if connector == "SharedMemory" else inventory(*(node(n, 1) for n in "abc"))
     spec = make.spec(**parts)

@@ -1,11 +1,13 @@
-"""Joins this pod to a Ray cluster as a node without resources, then runs the vLLM-Omni server as long as its stages live.
+"""Joins this pod to a Ray cluster without resources, then runs the server while its stages live.
 
-vllm-omni waits for its placement group without a time-out and says nothing, and ray.init from a pod that is no Ray node
-fails after a minute (vllm-omni 0.16, Ray 2.53). So everything the server needs from Ray is checked here first, each wait is
-bounded and explained, and the reason for giving up is left where the operator reads it: the container's termination message.
+vllm-omni waits for its placement group without a time-out and says nothing, and ray.init from a pod
+that is no Ray node fails after a minute (vllm-omni 0.16, Ray 2.53). So everything the server needs
+from Ray is checked here first, each wait is bounded and logged, and the reason for giving up is
+reported in the container's termination message (message.py).
 
-The server does not notice a stage that ends (its /health says 200, and requests hang), nor one that dies while it starts, for which
-it would wait until its budget is used up. Ray knows: so its dead actors are asked for beside the server, which ends with the first.
+The server does not notice a stage that ends (its /health says 200, and requests hang), nor one that
+dies while it starts, for which it would wait until its budget is used up. Ray knows. So its list of
+dead actors is read beside the server, which ends with the first.
 
 Only the standard library: it runs in the engine's image, whose packages are not ours.
 """
@@ -32,22 +34,23 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-TERMINATION_LOG = os.environ.get("OMNI_TERMINATION_LOG", "/dev/termination-log")
+sys.path.insert(0, str(Path(__file__).parent))  # which Python leaves out with -I, -P and PYTHONSAFEPATH
+import message
+
 POLL_SECONDS = 2.0
 WATCH_SECONDS = 5.0
 GRACE_SECONDS = 45.0  # vllm-omni's own shutdown takes up to 40; with an actor gone it may take for ever
 SAY_SECONDS = 10.0
-MESSAGE_BYTES = 4000  # the kubelet keeps 4096
-# A proxy in the environment is for the engine's downloads; Ray's dashboard and its token are the cluster's own affair.
+# A proxy in the environment is for the engine's downloads; it must not get Ray's token.
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class GiveUpError(Exception):
-    """The server cannot start; `code` is a reason of the OmniDeployment's conditions."""
+    """The server cannot start, or cannot go on; a code and its fields say why (message.py)."""
 
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
+    def __init__(self, code: str, **fields: Any) -> None:
+        super().__init__(code)
+        self.code, self.fields = code, fields
 
 
 def say(text: str) -> None:
@@ -56,25 +59,25 @@ def say(text: str) -> None:
 
 
 class Deadline:
-    """One budget for all waits, and when to speak of it."""
+    """One budget for all waits, and when to log what is waited for."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self.start = time.monotonic()
-        self.spoke = -SAY_SECONDS
+        self.logged = -SAY_SECONDS
 
     def left(self) -> float:
         """Seconds of the budget that are left."""
         return max(0.0, self.start + self.seconds - time.monotonic())
 
-    def wait(self, what: str, why: str, *, code: str) -> None:
-        """Sleeps a little, speaking now and then; raises GiveUpError when the budget is used up."""
+    def wait(self, what: str, why: str, error: GiveUpError) -> None:
+        """Sleeps a little, and logs the reason now and then; raises `error` after the budget."""
         passed = time.monotonic() - self.start
         if passed >= self.seconds:
-            raise GiveUpError(code, f"{what}: {why} (after {self.seconds:.0f} s)")
-        if passed - self.spoke >= SAY_SECONDS:
+            raise error
+        if passed - self.logged >= SAY_SECONDS:
             say(f"waiting for {what} ({passed:.0f} s of {self.seconds:.0f} s): {why}")
-            self.spoke = passed
+            self.logged = passed
         time.sleep(POLL_SECONDS)
 
 
@@ -93,27 +96,25 @@ def ray_here() -> str:
     try:
         return metadata.version("ray")
     except metadata.PackageNotFoundError as exc:
-        raise GiveUpError(
-            "ServerFailing",
-            f"the engine image has no Ray that {sys.executable} finds; set engine.image to one with vllm-omni, Ray and bash",
-        ) from exc
+        raise GiveUpError("RayMissing", python=sys.executable) from exc
 
 
 def check_image(expected: str) -> None:
-    """KubeRay chooses probes and token authentication by ray.version: `expected`, or >= it where the user did not say."""
+    """Compares the image's Ray with `expected`, or any from it on when the user set no version.
+
+    KubeRay chooses probes and token authentication by ray.version.
+    """
     here = ray_here()
     mine, wanted = ([int(number) for number in re.findall(r"\d+", text)[:3]] for text in (here, expected))
     if mine == wanted or (expected.startswith(">=") and mine > wanted):
         return
-    number = ".".join(str(part) for part in mine)
-    said = (
-        f"ray.version is {expected}" if expected[0] != ">" else f"this vllm-omni release is assumed to have {expected}"
-    )
-    raise GiveUpError(
-        "RayVersionMismatch",
-        f"the engine image has Ray {here}, but {said}, by which KubeRay chooses probes and token authentication; set ray.version "
-        f"to {number}, or engine.image to one with Ray {expected}",
-    )
+    least = expected.startswith(">=")
+    raise GiveUpError("RayVersionUnexpected", found=here, expected=expected.removeprefix(">="), at_least=least)
+
+
+def unreachable(what: str, address: str, detail: str, deadline: Deadline) -> GiveUpError:
+    """Something of Ray that did not answer as it should until the budget was used up."""
+    return GiveUpError("RayUnreachable", what=what, address=address, seconds=deadline.seconds, detail=detail)
 
 
 def wait_for_head(address: str, deadline: Deadline) -> None:
@@ -124,7 +125,7 @@ def wait_for_head(address: str, deadline: Deadline) -> None:
             with socket.create_connection((host, int(port)), timeout=5):
                 return
         except OSError as exc:
-            deadline.wait(f"the Ray head at {address}", str(exc), code="RayUnreachable")
+            deadline.wait(f"the Ray head at {address}", str(exc), unreachable("head", address, str(exc), deadline))
 
 
 def check_version(dashboard: str, deadline: Deadline) -> str:
@@ -134,26 +135,24 @@ def check_version(dashboard: str, deadline: Deadline) -> str:
             head = fetch(f"{dashboard}/api/version")
             break
         except urllib.error.HTTPError as exc:
-            why = f"HTTP {exc.code} {exc.read(200).decode(errors='replace').strip()}"
+            text = exc.read(200).decode(errors="replace").strip()
             if exc.code in (401, 403):
-                raise GiveUpError(
-                    "RayUnreachable", f"the Ray dashboard at {dashboard} refuses the token: {why}; check ray.tokenAuth"
-                ) from exc
-            deadline.wait(f"the Ray dashboard at {dashboard}", why, code="RayUnreachable")
+                raise GiveUpError("RayTokenRefused", address=dashboard, status=exc.code, detail=text) from exc
+            why = f"HTTP {exc.code} {text}".strip()
         except (OSError, ValueError, http.client.HTTPException) as exc:
-            deadline.wait(f"the Ray dashboard at {dashboard}", str(exc), code="RayUnreachable")
+            why = str(exc)
+        deadline.wait(f"the Ray dashboard at {dashboard}", why, unreachable("dashboard", dashboard, why, deadline))
     here, there = ray_here(), str(head.get("ray_version"))
     if here != there:
-        raise GiveUpError(
-            "RayVersionMismatch",
-            f"the serving image has Ray {here}, the Ray cluster has {there}; use one engine image for both, or set engine.image "
-            f"to one with Ray {there}",
-        )
+        raise GiveUpError("RayVersionMismatch", found=here, found_python=None, cluster=there, cluster_python=None)
     return str(head.get("session_name", "unknown session"))
 
 
 def accelerators_in_ray(dashboard: str) -> tuple[int, int]:
-    """GPUs of all nodes that are alive, and the number of these nodes. Dead nodes stay in Ray's list with their resources."""
+    """GPUs of all nodes that are alive, and the number of these nodes.
+
+    Dead nodes stay in Ray's list with their resources.
+    """
     answer = fetch(f"{dashboard}/api/v0/nodes?limit=1000")
     nodes = [node for node in answer["data"]["result"]["result"] if node.get("state") == "ALIVE"]
     return int(sum((node.get("resources_total") or {}).get("GPU", 0) for node in nodes)), len(nodes)
@@ -165,16 +164,21 @@ def wait_for_accelerators(dashboard: str, needed: int, deadline: Deadline) -> No
         try:
             found, nodes = accelerators_in_ray(dashboard)
         except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException) as exc:
-            deadline.wait("the Ray dashboard's list of nodes", str(exc), code="RayUnreachable")
+            error = unreachable("nodes", dashboard, str(exc), deadline)
+            deadline.wait("the Ray dashboard's list of nodes", str(exc), error)
             continue
         if found >= needed:
             say(f"Ray has {found} accelerators on {nodes} nodes, {needed} needed")
             return
-        deadline.wait(f"{needed} accelerators in Ray", f"Ray has {found} on {nodes} nodes", code="RayResourcesMissing")
+        missing = GiveUpError("RayResourcesMissing", needed=needed, found=found, nodes=nodes, seconds=deadline.seconds)
+        deadline.wait(f"{needed} accelerators in Ray", f"Ray has {found} on {nodes} nodes", missing)
 
 
 def join(address: str, object_store_bytes: int, deadline: Deadline) -> None:
-    """Starts this pod's raylet with no CPU and no GPU. A version mismatch is final; anything else is retried."""
+    """Starts this pod's raylet with no CPU and no GPU.
+
+    A version mismatch is final; anything else is retried.
+    """
     command = [
         "ray", "start", f"--address={address}", "--num-cpus=0", "--num-gpus=0",
         f"--object-store-memory={object_store_bytes}", "--disable-usage-stats",
@@ -184,31 +188,34 @@ def join(address: str, object_store_bytes: int, deadline: Deadline) -> None:
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=deadline.left() + 60, check=False)
         except subprocess.TimeoutExpired:
-            deadline.wait("`ray start`", "it did not end", code="RayUnreachable")
+            error = GiveUpError("RayStartFailed", exit_code=None, seconds=deadline.seconds, detail="")
+            deadline.wait("`ray start`", "it did not end", error)
             continue
         except OSError as exc:
-            raise GiveUpError(
-                "ServerFailing",
-                f"the engine image cannot run `ray` ({exc.strerror}); set engine.image to one with vllm-omni, Ray and bash",
-            ) from exc
+            raise cannot_start("ray", exc) from exc
         if done.returncode == 0:
             return
         text = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
         found = re.search(
-            r"Version mismatch: The cluster was started with:\s*Ray: (\S+)\s*Python: (\S+).*?was started with:\s*Ray: (\S+)\s*Python: (\S+)",
+            r"Version mismatch: The cluster was started with:\s*Ray: (\S+)\s*Python: (\S+).*?"
+            r"was started with:\s*Ray: (\S+)\s*Python: (\S+)",
             text,
             re.DOTALL,
         )
         if found:
-            ray_there, python_there, ray_here, python_here = found.groups()
+            there, python_there, here, python_here = found.groups()
             raise GiveUpError(
-                "RayVersionMismatch",
-                f"the serving image has Ray {ray_here} on Python {python_here}, the Ray cluster has Ray {ray_there} on Python "
-                f"{python_there}; both must be equal: use one engine image for both",
+                "RayVersionMismatch", found=here, found_python=python_here, cluster=there, cluster_python=python_there
             )
         tail = "\n".join(text.strip().splitlines()[-5:])
         print(text, file=sys.stderr, flush=True)
-        deadline.wait("`ray start`", f"exit code {done.returncode}: {tail}", code="RayUnreachable")
+        error = GiveUpError("RayStartFailed", exit_code=done.returncode, seconds=deadline.seconds, detail=tail)
+        deadline.wait("`ray start`", f"exit code {done.returncode}: {tail}", error)
+
+
+def cannot_start(command: str, exc: OSError) -> GiveUpError:
+    """A program that the image does not have, or that the system does not run."""
+    return GiveUpError("CannotStart", process="", command=command, detail=exc.strerror or str(exc))
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -246,11 +253,7 @@ def main(argv: list[str]) -> int:
         say(f"joined {args.ray_address} ({session}); starting: {' '.join(args.engine)}")
         return run(args.engine, args.dashboard, own_address(args.ray_address))
     except GiveUpError as exc:
-        say(f"{exc.code}: {exc}")
-        text = f"{exc.code}: {exc}".encode()[
-            :MESSAGE_BYTES
-        ]  # of a longer file the kubelet keeps the end, without the code
-        Path(TERMINATION_LOG).write_text(text.decode(errors="ignore"), encoding="utf-8")
+        message.report(exc.code, **exc.fields)
         return 1
 
 
@@ -261,19 +264,19 @@ def own_address(address: str) -> str:
         with socket.create_connection((host, int(port)), timeout=5) as connection:
             return str(connection.getsockname()[0])
     except OSError as exc:
-        raise GiveUpError(
-            "RayUnreachable", f"the Ray head at {address} was left right after it was joined: {exc}"
-        ) from exc
+        raise GiveUpError("RayHeadLost", address=address, detail=str(exc)) from exc
 
 
-# How actors end that were told to, or that nobody holds any more (Ray's ActorDiedErrorContext.Reason): the server's own doing.
+# How actors end that the server itself ends, or does not refer to any more (Ray's
+# ActorDiedErrorContext.Reason).
 ON_PURPOSE = ("RAY_KILL", "OUT_OF_SCOPE", "REF_DELETED")
 
 
-def dead_actor(dashboard: str, here: str) -> str:
-    """An actor that the server in this pod has started and that has died, and of what; empty when there is none.
+def dead_actor(dashboard: str, here: str) -> GiveUpError | None:
+    """An actor of this pod's server that has died, and the cause; None when there is none.
 
-    Every stage is an actor, and so are the two queues by which the server reaches it (0.16); without any of them requests hang.
+    Every stage is an actor, and so are the two queues by which the server reaches it (0.16);
+    without any of them requests hang.
     """
     jobs = [job for job in fetch(f"{dashboard}/api/jobs/") if job.get("status") == "RUNNING"]
     mine = {job["job_id"] for job in jobs if (job.get("driver_info") or {}).get("node_ip_address") == here}
@@ -283,24 +286,28 @@ def dead_actor(dashboard: str, here: str) -> str:
         causes: list[dict[str, Any]] = [cause for cause in (actor.get("death_cause") or {}).values() if cause]
         cause = causes[0] if causes else {}
         if actor["job_id"] in mine and cause.get("reason") not in ON_PURPOSE:
-            where = f"pid {actor.get('pid')} at {cause.get('node_ip_address', 'an unknown address')}"
-            why = str(cause.get("error_message") or "Ray does not say why").strip()
-            if len(why) > 600:  # the end of a traceback says most
-                why = f"{why[:150]} ... {why[-450:]}"
-            return f"Ray actor {actor.get('class_name')} ({where}) has died: {why}"
-    return ""
+            detail = str(cause.get("error_message") or "").strip()
+            if len(detail) > 600:  # the end of a traceback says most
+                detail = f"{detail[:150]} ... {detail[-450:]}"
+            name, pid, address = actor.get("class_name"), actor.get("pid"), cause.get("node_ip_address")
+            return GiveUpError("StageLost", actor=name, pid=pid, address=address, detail=detail)
+    return None
 
 
 class Watch:
-    """Asks Ray for dead actors until there is one, or the server was told to end."""
+    """Asks Ray for dead actors until there is one, or the server is to end."""
 
     def __init__(self, dashboard: str, here: str) -> None:
         self.dashboard, self.here = dashboard, here
-        self.found, self.over = "", False
+        self.found: GiveUpError | None = None
+        self.over = False
 
     def run(self) -> None:
-        """Asks; what cannot be asked now is asked later, since a Ray head that is gone is the operator's affair."""
-        while not self.found:
+        """Requests the list; a request that fails is repeated later.
+
+        The operator replaces a Ray head that is gone.
+        """
+        while self.found is None:
             time.sleep(WATCH_SECONDS)
             try:
                 found = dead_actor(self.dashboard, self.here)
@@ -323,14 +330,14 @@ def leave(number: int, _: FrameType | None) -> None:
 
 
 def run(command: list[str], dashboard: str, here: str) -> int:
-    """Runs the engine, hands signals on, and ends it when one of its stages has ended; its exit code, 1 after that."""
+    """Runs the engine, passes signals on, and ends it when one of its stages has ended.
+
+    Returns the engine's exit code, and 1 when a stage has ended.
+    """
     try:
         engine = subprocess.Popen(command, start_new_session=True)
     except OSError as exc:
-        raise GiveUpError(
-            "ServerFailing",
-            f"the engine image cannot run `{command[0]}` ({exc.strerror}); set engine.image to one with vllm-omni",
-        ) from exc
+        raise cannot_start(command[0], exc) from exc
 
     watch = Watch(dashboard, here)
 
@@ -342,23 +349,27 @@ def run(command: list[str], dashboard: str, here: str) -> int:
     on_signals(hand_on)
     threading.Thread(target=watch.run, daemon=True).start()
     status = None
-    while status is None and not watch.found:
+    while status is None and watch.found is None:
         status = ended(engine.pid)
         time.sleep(0.2)
     if status is not None:
         return status if status >= 0 else 128 - status
-    say(f"{watch.found}; ending the server")
+    assert watch.found is not None
+    say("a Ray actor of the server has died; ending the server")
     hand_on(signal.SIGTERM, None)
     until = time.monotonic() + GRACE_SECONDS
     while ended(engine.pid) is None and time.monotonic() < until:
         time.sleep(0.2)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(engine.pid, signal.SIGKILL)
-    raise GiveUpError("StageLost", f"{watch.found}; the server was ended to start anew, since it would not notice")
+    raise watch.found
 
 
 def ended(engine: int) -> int | None:
-    """Reaps whatever has ended, as process 1 of a container has to; the engine's exit code once it is among it."""
+    """Reaps every process that has ended, as process 1 of a container must.
+
+    Returns the engine's exit code when the engine is among them.
+    """
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)

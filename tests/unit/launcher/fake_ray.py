@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from omni_operator.children import names
+from tests.unit.launcher.contract import FOLDER
 
-LAUNCHER = Path(names.__file__).parent / "scripts" / names.LAUNCHER_FILE
+LAUNCHER = FOLDER / names.LAUNCHER_FILE
 # The launcher with shorter pauses; what it does is the file's own.
 _FAST = """
 import importlib.util, sys
@@ -31,7 +32,7 @@ echo "$@" >> "$FAKE/calls"
 answer="$FAKE/answer.$(wc -l < "$FAKE/calls" | tr -d ' ')"
 if [ -f "$answer" ]; then cat "$answer" >&2; exit 1; fi
 """
-# It serves as long as FAKE_SECONDS says; with FAKE_DEAF it does not end when it is told to.
+# It serves for FAKE_SECONDS; with FAKE_DEAF it ignores SIGTERM.
 _ENGINE = """#!/bin/sh
 [ -z "$FAKE_DEAF" ] && trap 'echo told >> "$FAKE/served"; exit 3' TERM || trap '' TERM
 echo "$*" > "$FAKE/served"
@@ -40,11 +41,14 @@ while [ "$(date +%s)" -lt "$end" ]; do sleep 0.1; done
 exit 7
 """
 
-Answer = tuple[int, bytes]
+HttpAnswer = tuple[int, bytes]
 
 
 def ray_node(gpus: int | None, *, state: str = "ALIVE") -> dict[str, Any]:
-    """As in /api/v0/nodes of Ray 2.53: without accelerators the key is absent, and dead nodes keep their resources."""
+    """Like /api/v0/nodes of Ray 2.53.
+
+    Without accelerators the key is absent, and dead nodes keep their resources.
+    """
     total: dict[str, float] = {"CPU": 1.0, "memory": 23989051136.0, "object_store_memory": 100000000.0}
     return {
         "state": state,
@@ -54,7 +58,7 @@ def ray_node(gpus: int | None, *, state: str = "ALIVE") -> dict[str, Any]:
 
 
 def dead_actor(*, job: str = "01000000", **cause: Any) -> dict[str, Any]:
-    """As in /api/v0/actors?detail=1 of Ray 2.60 after kill -9 (run)."""
+    """As in /api/v0/actors?detail=1 of Ray 2.60 after kill -9."""
     context = {
         "reason": "WORKER_DIED",
         "error_message": "The actor is dead because its worker process has died.",
@@ -71,12 +75,12 @@ def dead_actor(*, job: str = "01000000", **cause: Any) -> dict[str, Any]:
 
 
 def job(*, name: str = "01000000", address: str = "127.0.0.1", status: str = "RUNNING") -> dict[str, Any]:
-    """As in /api/jobs/ of Ray 2.60 (run): a driver, and where it runs."""
+    """As in /api/jobs/ of Ray 2.60: a driver, and where it runs."""
     driver = {"id": name, "node_ip_address": address, "pid": "3491"}
     return {"type": "DRIVER", "job_id": name, "submission_id": None, "driver_info": driver, "status": status}
 
 
-def listing(*rows: dict[str, Any]) -> Answer:
+def listing(*rows: dict[str, Any]) -> HttpAnswer:
     result = {"total": len(rows), "num_after_truncation": len(rows), "result": list(rows), "warnings": None}
     return 200, json.dumps({"result": True, "msg": "", "data": {"result": result}}).encode()
 
@@ -86,10 +90,10 @@ class FakeRay:
     """Answers by path; a list is worked through, and its last entry stays."""
 
     folder: Path
-    version: list[Answer] = field(default_factory=list)
-    nodes: list[Answer] = field(default_factory=list)
-    jobs: list[Answer] = field(default_factory=lambda: [(200, b"[]")])
-    actors: list[Answer] = field(default_factory=lambda: [listing()])
+    version: list[HttpAnswer] = field(default_factory=list)
+    nodes: list[HttpAnswer] = field(default_factory=list)
+    jobs: list[HttpAnswer] = field(default_factory=lambda: [(200, b"[]")])
+    actors: list[HttpAnswer] = field(default_factory=lambda: [listing()])
     headers: list[str | None] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
 
@@ -177,5 +181,9 @@ class FakeRay:
         return self.read("calls").splitlines()
 
     @property
-    def last_words(self) -> str:
-        return self.read("termination-log")
+    def reported(self) -> dict[str, Any]:
+        """Code and fields of the termination message; empty when there is none."""
+        text = self.read("termination-log")
+        found: dict[str, Any] = json.loads(text) if text else {"omni": 1}
+        assert found.pop("omni") == 1
+        return found
