@@ -7,10 +7,9 @@ from typing import Any
 from omni_operator.api.model_spec import ModelSpec
 from omni_operator.api.pipeline_spec import PipelineDefinition, StageDefinition
 from omni_operator.engine.pipeline import (
-    OWNED_KEYS,
-    Carries,
     DeployBody,
     Edge,
+    EdgePayload,
     Pipeline,
     Stage,
     StageKind,
@@ -29,43 +28,43 @@ def pipeline_of(model: ModelSpec, release: Release) -> Pipeline:
         UnknownPipelineError: Neither tells it, or the description does not fit together.
     """
     if model.definition is None or model.pipeline is None:
-        return pipeline_for(model, line=release.line)
-    old = release.config_format is ConfigFormat.STAGE_ARGS
-    return defined(model.definition, topology=model.pipeline, line=release.line, stage_args=old)
+        return pipeline_for(model, series=release.series)
+    return defined(model.definition, topology=model.pipeline, release=release)
 
 
-def defined(definition: PipelineDefinition, *, topology: str, line: str, stage_args: bool) -> Pipeline:
-    """The pipeline on a release line.
+def defined(definition: PipelineDefinition, *, topology: str, release: Release) -> Pipeline:
+    """The pipeline on a release.
 
     Args:
         definition: What the user wrote.
         topology: Its name in the engine's own registry (model.pipeline).
-        line: Release line.
-        stage_args: Whether the release reads the `stage_args` format.
+        release: The release, which tells the format of its configuration.
 
     Raises:
-        UnknownPipelineError: The parts do not fit together; the message names the field and the remedy.
+        UnknownPipelineError: The parts do not fit together; the message names the field and the
+            remedy.
     """
+    stage_args = release.config_format is ConfigFormat.STAGE_ARGS
     order = {stage.name: number for number, stage in enumerate(definition.stages)}
     devices: dict[str, tuple[int, ...]] = {}
     for stage in definition.stages:
         devices[stage.name] = _devices(stage, devices)
-        _check(stage, stage_args=stage_args, line=line)
+        _check(stage, release=release)
     edges = []
     for edge in definition.edges:
         if order[edge.from_stage] >= order[edge.to_stage]:
             msg = (
-                f"model.definition.edges[{edge.from_stage} -> {edge.to_stage}]: an edge goes from an earlier stage to a later one; "
-                "change the order of model.definition.stages"
+                f"model.definition.edges[{edge.from_stage} -> {edge.to_stage}]: an edge goes from an earlier stage to "
+                "a later one; change the order of model.definition.stages"
             )
             raise UnknownPipelineError(msg)
         edges.append(
             Edge(
                 producer=order[edge.from_stage],
                 consumer=order[edge.to_stage],
-                carries=Carries[edge.carries.name],
-                streams=edge.streams,
-                whole=edge.whole,
+                payload=EdgePayload[edge.payload.name],
+                in_chunks=edge.in_chunks,
+                in_one_part=edge.in_one_part,
                 max_payload_bytes=edge.max_payload_mib * _MIB,
                 extra=edge.extra,
             )
@@ -74,7 +73,7 @@ def defined(definition: PipelineDefinition, *, topology: str, line: str, stage_a
     return Pipeline(
         name=topology,
         topology=topology,
-        line=line,
+        series=release.series,
         async_chunk=definition.async_chunk,
         stages=tuple(
             Stage(id=order[s.name], name=s.name, kind=StageKind[s.kind.name], devices=devices[s.name])
@@ -93,21 +92,22 @@ def _devices(stage: StageDefinition, before: dict[str, tuple[int, ...]]) -> tupl
         return tuple(range(first, first + stage.accelerators))
     if stage.shares_with not in before:
         msg = (
-            f"model.definition.stages[{stage.name}].sharesWith {stage.shares_with}: no earlier stage has this name; use one of "
-            f"{', '.join(before) or 'none'}"
+            f"model.definition.stages[{stage.name}].sharesWith {stage.shares_with}: no earlier stage has this name; "
+            f"use one of {', '.join(before) or 'none'}"
         )
         raise UnknownPipelineError(msg)
     theirs = before[stage.shares_with][: stage.accelerators]
     return (*theirs, *range(first, first + stage.accelerators - len(theirs)))
 
 
-def _check(stage: StageDefinition, *, stage_args: bool, line: str) -> None:
+def _check(stage: StageDefinition, *, release: Release) -> None:
     where = f"model.definition.stages[{stage.name}].config"
-    for key in OWNED_KEYS:
+    for key in release.owned_stage_keys:
         if key in stage.config:
             msg = f"{where}.{key}: the operator sets it; remove it"
             raise UnknownPipelineError(msg)
     args: Any = stage.config.get("engine_args")
-    if stage_args and not isinstance(args, dict):
-        msg = f"{where}: vllm-omni {line} reads stage_args, so it needs engine_args with model_stage and model_arch; add them"
+    if release.config_format is ConfigFormat.STAGE_ARGS and not isinstance(args, dict):
+        needed = "it needs engine_args with model_stage and model_arch; add them"
+        msg = f"{where}: vllm-omni {release.series} reads stage_args, so {needed}"
         raise UnknownPipelineError(msg)

@@ -1,4 +1,4 @@
-"""The first request of a server: what to ask so that an answer means that a request passed every stage."""
+"""The warm-up request of a server; an answer to it means that a request passed every stage."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from omni_operator.api.serving_spec import WarmUpMode, WarmUpSpec
 from omni_operator.api.spec import OmniDeploymentSpec
+from omni_operator.engine.flags import flag_of
 from omni_operator.engine.pipeline import WarmUp, catalog
 
 # Either makes vLLM ask for a key, which the operator does not have.
@@ -25,13 +26,13 @@ class FirstRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Unasked:
+class SkippedWarmUp:
     """Why a server is not asked."""
 
-    why: str
+    reason: str
 
 
-def first_request(spec: OmniDeploymentSpec, wanted: WarmUpSpec, *, pipeline: str) -> FirstRequest | Unasked:
+def first_request(spec: OmniDeploymentSpec, wanted: WarmUpSpec, *, pipeline: str) -> FirstRequest | SkippedWarmUp:
     """The request for the servers of a revision, or why there is none.
 
     Args:
@@ -40,23 +41,26 @@ def first_request(spec: OmniDeploymentSpec, wanted: WarmUpSpec, *, pipeline: str
         pipeline: The pipeline's name in the catalog or in the spec.
     """
     if wanted.mode is WarmUpMode.NEVER:
-        return Unasked("serving.warmUp.mode is Never")
-    flags = [arg.partition("=")[0].replace("_", "-") for arg in spec.engine.extra_args]
+        return SkippedWarmUp("serving.warmUp.mode is Never")
+    flags = [flag_of(arg) for arg in spec.engine.extra_args]
     given = [*flags, *(env.name for env in spec.engine.env)]
     if found := next((key for key in _KEYS if key in given), None):
-        return Unasked(f"{found} keeps others from asking")
+        return SkippedWarmUp(f"{found} keeps others from asking")
     if wanted.path is not None and wanted.body is not None:
         path, body = wanted.path, json.loads(wanted.body)
     else:
         if _known(spec, pipeline) is not WarmUp.CHAT:
-            return Unasked("no request is known that warms this pipeline up; give serving.warmUp.path and body")
+            return SkippedWarmUp("no request is known that warms this pipeline up; give serving.warmUp.path and body")
         path, body = "/v1/chat/completions", _CHAT
-    whole = {"model": spec.model.served_name or spec.model.name, **body}
-    return FirstRequest(path=path, body=json.dumps(whole), timeout_seconds=wanted.timeout_seconds)
+    request = {"model": spec.model.served_name or spec.model.name, **body}
+    return FirstRequest(path=path, body=json.dumps(request), timeout_seconds=wanted.timeout_seconds)
 
 
-def wrong_with(status: int, answer: str) -> str:
-    """What is wrong with an answer; empty when nothing is. vllm-omni 0.16 reports errors of stages in an answer of status 200 (run)."""
+def error_of(status: int, answer: str) -> str:
+    """The error in an answer; empty when there is none.
+
+    vllm-omni reports errors of stages in an answer of status 200 (verified with 0.16).
+    """
     try:
         found: Any = json.loads(answer)
     except (ValueError, RecursionError):  # audio, a page of a proxy, or the beginning of something long

@@ -1,7 +1,8 @@
 """The records of vllm-omni's releases, oldest first. Data only: a new release is one more record.
 
-Read in the wheels of the nine stable releases (0.14.0 to 0.30.0; there are no odd minors) and run where that was possible; a
-source in a comment names the module of the wheel. Each record says only what differs from the one before it.
+Read in the wheels of the nine stable releases (0.14.0 to 0.30.0; there are no odd minors) and run
+where that was possible; a source in a comment names the module of the wheel. Each record says only
+what differs from the one before it.
 """
 
 from __future__ import annotations
@@ -9,13 +10,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from omni_operator.api.spec import Backend, Connector
+from omni_operator.engine.flags import Flags
 from omni_operator.engine.release import (
+    TRANSFER_COUNTER,
     ConfigFormat,
     ConnectorRecord,
     Defect,
-    EdgeUse,
     HealthMeaning,
-    Mover,
+    PayloadKind,
+    PayloadSender,
     PortFormula,
     Release,
 )
@@ -28,8 +31,8 @@ class UnsupportedReleaseError(ValueError):
 _SHM, _STORE = Connector.SHARED_MEMORY, Connector.MOONCAKE_STORE
 _TE, _NIXL = Connector.MOONCAKE_TRANSFER_ENGINE, Connector.NIXL
 
-# distributed/omni_connectors/connectors/*.py of each wheel: what the constructor reads from `extra`, without what the engine
-# itself injects (role, stage_id, sender_host, sender_zmq_port).
+# distributed/omni_connectors/connectors/*.py of each wheel: what the constructor reads from
+# `extra`, without what the engine itself injects (role, stage_id, sender_host, sender_zmq_port).
 _SHM_OLD = ConnectorRecord(class_name="SharedMemoryConnector", keys=frozenset({"shm_threshold_bytes"}))
 _STORE_KEYS = frozenset({"host", "metadata_server", "master", "segment", "localbuf", "proto", "rdma"})
 _STORE_NEW = ConnectorRecord(class_name="MooncakeStoreConnector", keys=_STORE_KEYS)
@@ -41,44 +44,48 @@ _NIXL_NEW = ConnectorRecord(
 )
 
 _SERVER_PUTS = {
-    # The server opens every edge's connector as a sender and each stage one as a receiver, so a middle stage is no special case.
-    EdgeUse.WHOLE: frozenset({_SHM, _STORE, _TE}),
-    EdgeUse.MIDDLE: frozenset({_SHM, _STORE, _TE}),
-    EdgeUse.KV_CACHE: frozenset({_SHM, _STORE, _TE}),
-    EdgeUse.CHUNKS: frozenset({_SHM}),
-    EdgeUse.SYNCHRONOUS: frozenset({_SHM}),
-    EdgeUse.PROMPT: frozenset({_SHM}),
+    # The server opens every edge's connector as a sender and each stage one as a receiver, so a
+    # middle stage is no special case.
+    PayloadKind.ONE_PART: frozenset({_SHM, _STORE, _TE}),
+    PayloadKind.MIDDLE: frozenset({_SHM, _STORE, _TE}),
+    PayloadKind.KV_CACHE: frozenset({_SHM, _STORE, _TE}),
+    PayloadKind.CHUNKS: frozenset({_SHM}),
+    PayloadKind.SYNCHRONOUS: frozenset({_SHM}),
+    PayloadKind.PROMPT: frozenset({_SHM}),
 }
-# A worker has one connector for what it receives. TransferEngine takes a role, and a middle stage gets that of a receiver, whose
-# put() returns (False, 0, None) (0.30, run). Chunks need connector.stage_id, which only SharedMemory and Nixl have
+# A worker has one connector for what it receives. TransferEngine takes a role, and a middle stage
+# gets that of a receiver, whose put() returns (False, 0, None) (verified with 0.30). Chunks need
+# connector.stage_id, which only SharedMemory and Nixl have
 # (transfer_adapter/chunk_transfer_adapter.py; vllm-project/vllm-omni#7717).
 _WORKERS_PUT = {
-    EdgeUse.WHOLE: frozenset({_SHM, _STORE, _TE}),
-    EdgeUse.MIDDLE: frozenset({_SHM, _STORE}),
-    EdgeUse.KV_CACHE: frozenset({_SHM, _STORE, _TE}),
-    EdgeUse.CHUNKS: frozenset({_SHM}),
-    EdgeUse.SYNCHRONOUS: frozenset({_SHM}),
-    EdgeUse.PROMPT: frozenset({_SHM, _STORE, _TE}),
+    PayloadKind.ONE_PART: frozenset({_SHM, _STORE, _TE}),
+    PayloadKind.MIDDLE: frozenset({_SHM, _STORE}),
+    PayloadKind.KV_CACHE: frozenset({_SHM, _STORE, _TE}),
+    PayloadKind.CHUNKS: frozenset({_SHM}),
+    PayloadKind.SYNCHRONOUS: frozenset({_SHM}),
+    PayloadKind.PROMPT: frozenset({_SHM, _STORE, _TE}),
 }
-# engine/stage_init_utils.py get_stage_connector_spec of 0.18 to 0.24 returns nothing while async_chunk is false: 0.18 and 0.20 then
-# open no connector (the server hands the payload on), 0.22 and 0.24 the default one, SharedMemory, whatever the file says.
-_WHOLE_IN_MEMORY = {**_WORKERS_PUT, EdgeUse.WHOLE: frozenset({_SHM}), EdgeUse.MIDDLE: frozenset({_SHM})}
-_WITH_NIXL = {use: able | {_NIXL} for use, able in _WORKERS_PUT.items()}
+# engine/stage_init_utils.py get_stage_connector_spec of 0.18 to 0.24 returns nothing while
+# async_chunk is false: 0.18 and 0.20 then open no connector (the server hands the payload on), 0.22
+# and 0.24 the default one, SharedMemory, whatever the file says.
+_WHOLE_IN_MEMORY = {**_WORKERS_PUT, PayloadKind.ONE_PART: frozenset({_SHM}), PayloadKind.MIDDLE: frozenset({_SHM})}
+_WITH_NIXL = {kind: able | {_NIXL} for kind, able in _WORKERS_PUT.items()}
 
 _INLINE_IGNORED = Defect(
     code="ShmThresholdIgnored",
     what="shm_threshold_bytes is not read, so a payload is never inline and both ends must share /dev/shm",
-    source="distributed/omni_connectors/connectors/shm_connector.py (run)",
+    source="distributed/omni_connectors/connectors/shm_connector.py (verified with 0.14 and 0.16)",
 )
 _PUT_ERRORS_LOST = Defect(
     code="StorePutErrorsLost",
-    what="MooncakeStore ignores the return code of a put; a payload larger than localbuf is lost and the reader times out",
-    source="connectors/mooncake_store_connector.py, 0.14 to 0.18 (run)",
+    what="MooncakeStore ignores the return code of a put; a payload larger than localbuf is lost and the reader times "
+    "out",
+    source="connectors/mooncake_store_connector.py, verified with 0.14 to 0.18",
 )
 _HEALTH_SAYS_NOTHING = Defect(
     code="HealthSaysNothing",
     what="/health is 200 while a stage is dead",
-    source="0.14 and 0.16: check_health does nothing for language model pipelines (run)",
+    source="0.14 and 0.16: check_health does nothing for language model pipelines (verified with both)",
 )
 _RAY_IGNORED = Defect(
     code="RayBackendIgnored",
@@ -88,7 +95,7 @@ _RAY_IGNORED = Defect(
 _MIDDLE_STAGE = Defect(
     code="MiddleStageReceivesOnly",
     what="a stage that receives over MooncakeTransferEngine cannot send over it",
-    source="utils/initialization.py get_connectors_config_for_stage (run, 0.30)",
+    source="utils/initialization.py get_connectors_config_for_stage (verified with 0.30)",
 )
 _CHUNKS_ON_MOONCAKE = Defect(
     code="ChunksNeedStageId",
@@ -103,18 +110,19 @@ _NO_READOPTION = Defect(
 _BAD_REFERENCES = Defect(
     code="BadConnectorReferencesIgnored",
     what="a connector that cannot be resolved is logged, and the stages then use SharedMemory",
-    source="utils/initialization.py load_omni_transfer_config_for_model (run, 0.30)",
+    source="utils/initialization.py load_omni_transfer_config_for_model (verified with 0.30)",
 )
 _RDMA_FALLS_BACK = Defect(
     code="RdmaFallsBackToTcp",
     what="Mooncake without an RDMA device uses TCP and reports rdma; only the log line 'No RDMA devices found' says so",
-    source="mooncake 0.3.13.post1 (run)",
+    source="verified with mooncake 0.3.13.post1",
 )
 _UNACKNOWLEDGED = Defect(
     code="TcpWritesUnacknowledged",
-    what="Mooncake before 0.3.12 says that a TCP write is done before it has arrived; what is read at once may be torn, or an earlier payload",
-    source="kvcache-ai/Mooncake#2086, mended by #2850 (run: 0.3.11.post1 tore 30 of 100 writes of 8 MiB, and 3 of 20 puts of 1 MiB "
-    "into the store; 0.3.12.post1 none of both, 0.3.13.post1 no write)",
+    what="Mooncake before 0.3.12 says that a TCP write is done before it has arrived; what is read at once may be "
+    "torn, or an earlier payload",
+    source="kvcache-ai/Mooncake#2086, mended by #2850 (run: 0.3.11.post1 tore 30 of 100 writes of 8 MiB, and 3 of 20 "
+    "puts of 1 MiB into the store; 0.3.12.post1 none of both, 0.3.13.post1 no write)",
 )
 
 _WHOLE_IGNORES_FILE = Defect(
@@ -129,14 +137,17 @@ _UNKNOWN_KEYS_REFUSED = Defect(
 )
 
 _R14 = Release(
-    line="0.14",
+    series="0.14",
     backends=(Backend.RAY,),
     config_format=ConfigFormat.STAGE_ARGS,
-    config_flag="--stage-configs-path",
-    serve=("vllm", "serve"),
-    mover=Mover.SERVER,
+    flags=Flags(
+        program=("vllm", "serve"),
+        config=("--stage-configs-path", "{path}"),
+        ray=("--worker-backend", "ray", "--ray-address", "{address}"),
+    ),
+    payload_sender=PayloadSender.SERVER,
     connectors={_SHM: _SHM_OLD, _STORE: replace(_STORE_NEW, class_name="MooncakeConnector")},
-    carriers=_SERVER_PUTS,
+    supported_connectors=_SERVER_PUTS,
     ports=None,
     ray_version="2.53.0",
     mooncake_version="0.3.8.post1",
@@ -148,7 +159,7 @@ _R14 = Release(
 )
 _R16 = replace(
     _R14,
-    line="0.16",
+    series="0.16",
     connectors={_SHM: _SHM_OLD, _STORE: _STORE_NEW, _TE: _TE_OLD},
     init_timeout_seconds=600,
     async_chunk_key=True,
@@ -157,29 +168,34 @@ _R16 = replace(
         Defect(
             code="SharedEntryBindsTwice",
             what="edges that share one MooncakeTransferEngine entry bind one port twice; every edge needs its own",
-            source="entrypoints/omni.py (run)",
+            source="entrypoints/omni.py (verified with 0.16)",
         ),
     ),
 )
 _R18 = replace(
     _R16,
-    line="0.18",
+    series="0.18",
     # Neither Ray nor headless: run_headless raises RuntimeError (entrypoints/cli/serve.py).
     backends=(Backend.LOCAL,),
-    mover=Mover.WORKERS,
+    flags=replace(_R16.flags, ray=()),  # parsed and never read, see RayBackendIgnored
+    payload_sender=PayloadSender.WORKERS,
     whole_by_server=True,
-    carriers=_WORKERS_PUT,
+    supported_connectors=_WORKERS_PUT,
     exits_on_init_timeout=True,
     health=HealthMeaning.ORCHESTRATOR,
     defects=(_INLINE_IGNORED, _PUT_ERRORS_LOST, _RAY_IGNORED, _RDMA_FALLS_BACK, _UNACKNOWLEDGED),
 )
 _R20 = replace(
     _R18,
-    line="0.20",
+    series="0.20",
     backends=(Backend.LOCAL, Backend.HEADLESS),
     config_format=ConfigFormat.DEPLOY,
-    config_flag="--deploy-config",
-    serve=("vllm-omni", "serve"),  # the wheel has no `vllm` script from 0.20 on
+    flags=Flags(
+        program=("vllm-omni", "serve"),  # the wheel has no `vllm` script from 0.20 on
+        config=("--deploy-config", "{path}"),
+        head=("--stage-id", "0", "-oma", "{address}", "-omp", "{port}"),
+        headless=("--stage-id", "{stage}", "--headless", "-oma", "{address}", "-omp", "{port}"),
+    ),
     ports=PortFormula(
         payloads=False,
         purposes={"request_forwarding": 0, "kv_transfer": 100, "orchestrator": 200},
@@ -203,20 +219,22 @@ _R20 = replace(
 assert _R20.ports is not None
 _R22 = replace(
     _R20,
-    line="0.22",
+    series="0.22",
     whole_by_server=False,
-    copies_apart=True,  # before, the devices of all copies must be named (compute_replica_layout), and one pod has them
-    carriers=_WHOLE_IN_MEMORY,
+    # Earlier series demand the devices of all copies by name (compute_replica_layout), and one pod
+    # has them.
+    copies_across_pods=True,
+    supported_connectors=_WHOLE_IN_MEMORY,
     ports=replace(_R20.ports, replica_stride=1024),
-    metrics=True,
+    transfer_counter=TRANSFER_COUNTER,
     defects=(*_R20.defects, _WHOLE_IGNORES_FILE),
 )
 assert _R22.ports is not None
-_R24 = replace(_R22, line="0.24")
+_R24 = replace(_R22, series="0.24")
 _R26 = replace(
     _R24,
-    line="0.26",
-    carriers=_WORKERS_PUT,
+    series="0.26",
+    supported_connectors=_WORKERS_PUT,
     connectors={
         _SHM: replace(_SHM_OLD, keys=frozenset()),
         _STORE: _STORE_NEW,
@@ -226,12 +244,12 @@ _R26 = replace(
     mooncake_version="0.3.11.post1",
     defects=tuple(d for d in _R24.defects if d not in {_INLINE_IGNORED, _WHOLE_IGNORES_FILE}),
 )
-_R28 = replace(_R26, line="0.28", health=HealthMeaning.EVERY_STAGE)
+_R28 = replace(_R26, series="0.28", health=HealthMeaning.EVERY_STAGE)
 _R30 = replace(
     _R28,
-    line="0.30",
+    series="0.30",
     connectors={**_R28.connectors, _NIXL: _NIXL_NEW},
-    carriers=_WITH_NIXL,
+    supported_connectors=_WITH_NIXL,
     ports=replace(_R22.ports, payloads=True),
     mooncake_version="0.3.12.post1",
     defects=(*_R28.defects, _UNKNOWN_KEYS_REFUSED),
@@ -240,37 +258,41 @@ _R30 = replace(
 _RECORDS = (_R14, _R16, _R18, _R20, _R22, _R24, _R26, _R28, _R30)
 
 
+_BY_SERIES = {record.series: record for record in _RECORDS}
+
+
 def releases() -> tuple[Release, ...]:
     """All records, oldest first."""
     return _RECORDS
 
 
 def numbers(version: str) -> tuple[int, ...]:
-    """Major and minor of a version or a line, to compare."""
+    """Major and minor of a version or a series, to compare."""
     return tuple(int(part) for part in version.split(".")[:2])
 
 
 def exact_release(version: str) -> Release | None:
-    """The record of a version's own line."""
-    return next((record for record in _RECORDS if numbers(record.line) == numbers(version)), None)
+    """The record of a version's own series."""
+    return next((record for record in _RECORDS if numbers(record.series) == numbers(version)), None)
 
 
 def nearest_release(version: str) -> Release:
-    """The newest record that is not newer than a version: what is known best about a line that has no record.
+    """The newest record that is not newer than a version.
+
+    It is the best approximation for a series without a record.
 
     Raises:
-        UnsupportedReleaseError: The version is older than every record, or of another major version.
+        UnsupportedReleaseError: The version is older than every record, or of another major
+            version.
     """
-    before = [record for record in _RECORDS if numbers(record.line) <= numbers(version)]
-    if not before or numbers(before[-1].line)[0] != numbers(version)[0]:
-        known = ", ".join(record.line for record in _RECORDS)
-        msg = f"engine.version {version}: this operator knows vllm-omni {known}; use a version of one of these lines"
+    before = [record for record in _RECORDS if numbers(record.series) <= numbers(version)]
+    if not before or numbers(before[-1].series)[0] != numbers(version)[0]:
+        known = ", ".join(record.series for record in _RECORDS)
+        msg = f"engine.version {version}: this operator knows vllm-omni {known}; use a version of one of these series"
         raise UnsupportedReleaseError(msg)
     return before[-1]
 
 
-def release_of(line: str) -> Release:
-    """The record of a line that a plan names."""
-    found = exact_release(line)
-    assert found is not None, line
-    return found
+def release_of(series: str) -> Release:
+    """The record of a series that a plan names."""
+    return _BY_SERIES[series]

@@ -1,4 +1,4 @@
-"""Transports, and the codes of what can be said against one on an edge."""
+"""Transports, the reach of an edge, and the codes of facts that exclude a transport."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from omni_operator.api.spec import Connector, Protocol
 
 
 class Rejection(StrEnum):
-    """Why a transport is not used on an edge; codes are stable and documented in docs/reference/transport.md."""
+    """Why a transport is not used on an edge; docs/reference/transport.md has the stable codes."""
 
     NO_SHARED_MEMORY = "NoSharedMemory"
     HOST_MEMORY_FORBIDDEN = "HostMemoryForbidden"
@@ -32,6 +32,14 @@ class Rejection(StrEnum):
     FORBIDDEN_BY_USER = "ForbiddenByUser"
 
 
+class Reach(StrEnum):
+    """How far apart the two ends of an edge are, as the pods are constrained."""
+
+    SAME_POD = "SamePod"
+    SAME_NODE = "SameNode"
+    CROSS_NODE = "CrossNode"
+
+
 @dataclass(frozen=True, slots=True)
 class Transport:
     """A connector with its protocol."""
@@ -44,9 +52,14 @@ class Transport:
         return "SharedMemory/shm" if self.protocol is Protocol.SHM else f"{self.connector}/{self.protocol}"
 
 
+Fact = tuple[Rejection, str]
+"""Why a transport is not usable: a code, and the fact that caused it."""
+
+SHARED_MEMORY = Transport(Connector.SHARED_MEMORY, Protocol.SHM)
+
 # Best first where nothing else decides (docs/reference/transport.md).
 TRANSPORTS: tuple[Transport, ...] = (
-    Transport(Connector.SHARED_MEMORY, Protocol.SHM),
+    SHARED_MEMORY,
     Transport(Connector.MOONCAKE_TRANSFER_ENGINE, Protocol.RDMA),
     Transport(Connector.NIXL, Protocol.RDMA),
     Transport(Connector.MOONCAKE_STORE, Protocol.RDMA),

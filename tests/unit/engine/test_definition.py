@@ -1,4 +1,4 @@
-"""Pipelines that users describe themselves: planned and rendered like those of the catalog, refused with words."""
+"""Pipelines that users describe themselves are planned and rendered like the catalog's."""
 
 from __future__ import annotations
 
