@@ -1,6 +1,7 @@
-"""What every model of the API shares: camelCase names, frozen values, and types whose JSON schema is structural.
+"""What every model of the API shares: camelCase names, frozen values, structural JSON schemas.
 
-The constraints live on the types so that the CRD, the CLI and the controller refuse the same input with the same words.
+The constraints live on the types so that the CRD, the CLI and the controller refuse the same input
+with the same words.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ API_VERSION = f"{GROUP}/{VERSION}"
 
 
 class Model(BaseModel):
-    """A frozen API object: unknown fields are refused, names are camelCase in JSON and snake_case in Python."""
+    """A frozen API object; names are camelCase in JSON, and an unknown field is an error."""
 
     model_config = ConfigDict(
         alias_generator=to_camel, populate_by_name=True, frozen=True, extra="forbid", use_enum_values=False
@@ -35,7 +36,8 @@ def rule(
         expression: What must be true.
         message: Names the field, what is wrong and what to do.
         field_path: The field to blame, where it is not the one that carries the rule.
-        message_expression: CEL for a message that also names the value to blame; `message` is used where it fails.
+        message_expression: CEL for a message that also names the value to blame; `message` is used
+            where it fails.
     """
     out = {"rule": expression, "message": message}
     if message_expression:
@@ -46,12 +48,19 @@ def rule(
 
 
 def in_words(pattern: str, message: str) -> dict[str, Any]:
-    """Extra schema keys that say in words what a pattern demands; the CRD then has the rule in the pattern's place."""
+    """Extra schema keys with a rule that says in words what a pattern demands.
+
+    The CRD has the rule in the pattern's place.
+    """
     return schema(rules=[rule(f"self.matches(r'{pattern}')", message)])
 
 
 def schema(**extra: Any) -> dict[str, Any]:
-    """Extra schema keys: `rules` become x-kubernetes-validations, `list_type`/`list_keys` the list's merge behaviour."""
+    """Extra schema keys for CEL rules and for the way in which a list is merged.
+
+    `rules` become x-kubernetes-validations; `list_type` and `list_keys` become the keys of the same
+    names.
+    """
     out: dict[str, Any] = {}
     if rules := extra.pop("rules", None):
         out["x-kubernetes-validations"] = rules
@@ -73,7 +82,8 @@ ObjectName = Annotated[
         pattern=_OBJECT_NAME,
         json_schema_extra=in_words(
             _OBJECT_NAME,
-            "the name of an object has lower-case letters, digits, '-' and '.', and begins and ends with a letter or digit; correct it",
+            "the name of an object has lower-case letters, digits, '-' and '.', and begins and ends with a letter or "
+            "digit; correct it",
         ),
     ),
 ]
@@ -98,7 +108,8 @@ Quantity = Annotated[
             "x-kubernetes-validations": [
                 rule(
                     "type(self) == int ? self >= 0 : isQuantity(self) && !self.startsWith('-')",
-                    "a quantity is a number from 0, alone or with a unit of Kubernetes: 2, 500m, 4Gi, 4G (not 4GB); correct it",
+                    "a quantity is a number from 0, alone or with a unit of Kubernetes: 2, 500m, 4Gi, 4G (not 4GB); "
+                    "correct it",
                 )
             ],
         }
@@ -116,8 +127,8 @@ def key_rule(what: str) -> dict[str, str]:
     return rule(
         f"self.all(k, size(k) <= 253 && k.matches(r'{KEY}'))",
         f"{what}: a key is a name such as team or example.com/team, of letters, digits, '-', '_' and '.'; rename it",
-        message_expression=f"\"{what}: the key '\" + self.filter(k, !(size(k) <= 253 && k.matches(r'{KEY}')))[0] + \"' is no "
-        "name such as team or example.com/team, of letters, digits, '-', '_' and '.'; rename it\"",
+        message_expression=f"\"{what}: the key '\" + self.filter(k, !(size(k) <= 253 && k.matches(r'{KEY}')))[0] + \"' "
+        "is no name such as team or example.com/team, of letters, digits, '-', '_' and '.'; rename it\"",
     )
 
 
@@ -125,7 +136,8 @@ def value_rule(what: str) -> dict[str, str]:
     """Values of labels are short names or empty."""
     return rule(
         f"self.all(k, self[k].matches(r'{VALUE}'))",
-        f"{what}: a value has at most 63 letters, digits, '-', '_' and '.', and begins and ends with a letter or digit; change it",
+        f"{what}: a value has at most 63 letters, digits, '-', '_' and '.', and begins and ends with a letter or "
+        "digit; change it",
         message_expression=f'"{what}: the value of \'" + self.filter(k, !self[k].matches('
         f"r'{VALUE}'))[0] + \"' is no label value: at most 63 letters, digits, '-', '_' and '.', beginning "
         'and ending with a letter or digit; change it"',

@@ -37,7 +37,8 @@ class EnvVar(Model):
                 rule(
                     "!has(self.value) || !has(self.valueFrom)",
                     "engine.env: a variable has value or valueFrom, not both; remove one of the two",
-                    message_expression="'engine.env: variable ' + self.name + ' has both value and valueFrom; remove one of the two'",
+                    message_expression="'engine.env: variable ' + self.name + ' has both value and valueFrom; remove "
+                    "one of the two'",
                 )
             ]
         ),
@@ -51,7 +52,8 @@ class EnvVar(Model):
     )
     value: Annotated[str, Field(max_length=32768)] | None = Field(
         default=None,
-        description="Its value. It is kept as it is in the revision's ConfigMap and in pods; secrets belong in valueFrom.",
+        description="Its value. It is kept as it is in the revision's ConfigMap and in pods; secrets belong in "
+        "valueFrom.",
     )
     value_from: Opaque | None = Field(
         default=None, description="Source of the value, as in a Pod: secretKeyRef, configMapKeyRef, fieldRef."
@@ -102,21 +104,22 @@ class EngineSpec(Model):
         "and connectors (docs/reference/releases.md).",
         json_schema_extra=in_words(
             r"^[0-9]+\.[0-9]+\.[0-9]+((rc|\.post)[0-9]+)?$",
-            "engine.version must be a full vllm-omni release such as 0.16.0, without 'v' and not a tag; correct it (the tag of an "
-            "image belongs in engine.image)",
+            "engine.version must be a full vllm-omni release such as 0.16.0, without 'v' and not a tag; correct it "
+            "(the tag of an image belongs in engine.image)",
         ),
     )
     version_policy: VersionPolicy = Field(
         default=VersionPolicy.NEAREST,
-        description="What to do with a release line that this operator has no record of. Nearest runs it by the record of the "
-        "newest line before it and says so in status.plan.notes; Exact refuses it.",
+        description="What to do with a release series that this operator has no record of. Nearest runs it by the "
+        "record of the newest series before it and says so in status.plan.notes; Exact refuses it.",
     )
     mooncake_version: (
         Annotated[str, Field(max_length=32, pattern=r"^[0-9]+\.[0-9]+\.[0-9]+(\.post[0-9]+)?$")] | None
     ) = Field(
         default=None,
-        description="Mooncake version in the image; the release's own pin when not set. 0.3.12 serves all connectors: MooncakeStore needs "
-        "one before 0.3.13, and before 0.3.12 a payload over TCP may be read before it has arrived.",
+        description="Mooncake version in the image; the release's own pin when not set. 0.3.12 serves all connectors: "
+        "MooncakeStore needs one before 0.3.13, and before 0.3.12 a payload over TCP may be read before it has "
+        "arrived.",
         json_schema_extra=in_words(
             r"^[0-9]+\.[0-9]+\.[0-9]+(\.post[0-9]+)?$",
             "engine.mooncakeVersion must be a full version such as 0.3.12.post1; correct it",
@@ -128,8 +131,9 @@ class EngineSpec(Model):
     )
     image: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\s]+$")] | None = Field(
         default=None,
-        description="Engine image with vllm-omni, Ray, python3 and bash; vllm/vllm-omni:v<version> when not set. The same image "
-        "runs the Ray head, the Ray workers, the server and the Mooncake master, so Ray and Python cannot differ.",
+        description="Engine image with vllm-omni, Ray, python3 and bash; vllm/vllm-omni:v<version> when not set. The "
+        "same image runs the Ray head, the Ray workers, the server and the Mooncake master, so Ray and Python cannot "
+        "differ.",
         json_schema_extra=in_words(
             r"^[^\s]+$",
             "engine.image must be an image name without spaces, such as registry.example/omni:1; correct it",
@@ -143,9 +147,9 @@ class EngineSpec(Model):
     )
     backend: Backend = Field(
         default=Backend.AUTO,
-        description="Auto takes what the release supports: Ray on 0.14 and 0.16, Local on 0.18, and from 0.20 on Local where one "
-        "node can hold all stages, else Headless. Ray runs every stage as a Ray actor. Local runs all stages in the serving pod. "
-        "Headless runs stage 0 there and the others in Ray worker pods.",
+        description="Auto takes what the release supports: Ray on 0.14 and 0.16, Local on 0.18, and from 0.20 on Local "
+        "where one node can hold all stages, else Headless. Ray runs every stage as a Ray actor. Local runs all stages "
+        "in the serving pod. Headless runs stage 0 there and the others in Ray worker pods.",
     )
     extra_args: Annotated[list[Annotated[str, Field(min_length=1, max_length=1024)]], Field(max_length=64)] = Field(
         default_factory=list,
@@ -159,14 +163,14 @@ class EngineSpec(Model):
                     "engine.extraArgs must not set a flag that the operator sets ("
                     + ", ".join(OWNED_FLAGS)
                     + "); remove it and use the field of the spec that stands for it",
-                    message_expression=f"'engine.extraArgs must not have ' + {list(OWNED_FLAGS)!r}.filter(f, self.exists(a, "
-                    "a.replace('_', '-').split('=', 2)[0] == f))[0] + ': the operator sets that flag; remove it and use the field of the spec that "
-                    "stands for it'",
+                    message_expression=f"'engine.extraArgs must not have ' + {list(OWNED_FLAGS)!r}.filter(f, "
+                    "self.exists(a, a.replace('_', '-').split('=', 2)[0] == f))[0] + ': the operator sets that flag; "
+                    "remove it and use the field of the spec that stands for it'",
                 ),
                 rule(
                     "!self.exists(a, a.replace('_', '-').startsWith('--ssl-'))",
-                    "engine.extraArgs must not have --ssl-*: probes and clients inside the cluster speak HTTP to the server; remove it "
-                    "and end TLS at an Ingress or Gateway",
+                    "engine.extraArgs must not have --ssl-*: probes and clients inside the cluster speak HTTP to the "
+                    "server; remove it and end TLS at an Ingress or Gateway",
                 ),
             ],
         ),
@@ -184,8 +188,9 @@ class EngineSpec(Model):
                     "engine.env must not set a variable that the operator sets ("
                     + ", ".join(OWNED_ENV)
                     + "); remove it",
-                    message_expression=f"'engine.env must not set ' + {list(OWNED_ENV)!r}.filter(n, self.exists(e, e.name == n))[0] + "
-                    "', which the operator sets; remove it (a Hugging Face token belongs in model.tokenSecret)'",
+                    message_expression=f"'engine.env must not set ' + {list(OWNED_ENV)!r}.filter(n, self.exists(e, "
+                    "e.name == n))[0] + ', which the operator sets; remove it (a Hugging Face token belongs in "
+                    "model.tokenSecret)'",
                 )
             ],
         ),

@@ -1,4 +1,4 @@
-"""What is wrong with a spec that the API server would refuse, in the CRD's own words: the field, the value, the remedy."""
+"""Validation errors of a spec in the CRD's own words: the field, the value, the remedy."""
 
 from __future__ import annotations
 

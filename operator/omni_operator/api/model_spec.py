@@ -23,8 +23,8 @@ class ClaimSource(Model):
     """A PersistentVolumeClaim that holds model weights."""
 
     claim_name: ObjectName = Field(
-        description="PersistentVolumeClaim in the same namespace. Every pod of the pipeline mounts it read-only, so with "
-        "stages on several nodes it must be ReadOnlyMany or ReadWriteMany."
+        description="PersistentVolumeClaim in the same namespace. Every pod of the pipeline mounts it read-only, so "
+        "with stages on several nodes it must be ReadOnlyMany or ReadWriteMany."
     )
     sub_path: Annotated[str, Field(max_length=512)] | None = Field(
         default=None,
@@ -85,8 +85,8 @@ class Weights(Model):
                 ),
                 rule(
                     "!(self + '/').startsWith('/etc/omni/') && !(self + '/').startsWith('/dev/shm/')",
-                    "weights.mountPath must not be in /etc/omni or /dev/shm, which the operator mounts; choose another, such as "
-                    "/models",
+                    "weights.mountPath must not be in /etc/omni or /dev/shm, which the operator mounts; choose "
+                    "another, such as /models",
                 ),
             ]
         ),
@@ -102,19 +102,20 @@ class ModelSpec(Model):
             rules=[
                 rule(
                     "!has(self.definition) || has(self.pipeline)",
-                    "model.definition needs model.pipeline, the name of the pipeline in the engine's own registry; add it",
+                    "model.definition needs model.pipeline, the name of the pipeline in the engine's own registry; add "
+                    "it",
                 )
             ]
         ),
     }
 
     name: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\s-][^\s]*$")] = Field(
-        description="Hugging Face repository such as Qwen/Qwen2.5-Omni-7B, or an absolute path inside the engine's pods "
-        "(with model.weights: below its mountPath).",
+        description="Hugging Face repository such as Qwen/Qwen2.5-Omni-7B, or an absolute path inside the engine's "
+        "pods (with model.weights: below its mountPath).",
         json_schema_extra=in_words(
             r"^[^\s-][^\s]*$",
-            "model.name must be a repository such as Qwen/Qwen2.5-Omni-7B or a path, without spaces and without a leading '-'; "
-            "correct it (further arguments belong in engine.extraArgs)",
+            "model.name must be a repository such as Qwen/Qwen2.5-Omni-7B or a path, without spaces and without a "
+            "leading '-'; correct it (further arguments belong in engine.extraArgs)",
         ),
     )
     served_name: Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\s-][^\s]*$")] | None = Field(
@@ -131,8 +132,8 @@ class ModelSpec(Model):
     )
     definition: PipelineDefinition | None = Field(
         default=None,
-        description="A pipeline that the catalog lacks: its stages, edges and configuration. model.pipeline is then its name in the "
-        "engine's own registry.",
+        description="A pipeline that the catalog lacks: its stages, edges and configuration. model.pipeline is then "
+        "its name in the engine's own registry.",
     )
     weights: Weights | None = Field(
         default=None, description="Volume with the weights; when not set, the engine downloads the model at its start."

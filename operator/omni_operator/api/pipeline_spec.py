@@ -21,7 +21,7 @@ class DefinedKind(StrEnum):
     DIFFUSION = "Diffusion"
 
 
-class DefinedCarries(StrEnum):
+class DefinedPayload(StrEnum):
     """What passes over an edge."""
 
     PAYLOAD = "Payload"
@@ -42,8 +42,8 @@ class StageDefinition(Model):
     )
     config: Opaque = Field(
         default_factory=dict,
-        description="The stage's entry of the engine's own configuration: of stage_args up to 0.18 (with engine_args), of a deploy "
-        "YAML from 0.20 on. Devices, connectors and stage_id are set by the operator.",
+        description="The stage's entry of the engine's own configuration: of stage_args up to 0.18 (with engine_args), "
+        "of a deploy YAML from 0.20 on. Devices, connectors and stage_id are set by the operator.",
     )
 
 
@@ -52,13 +52,18 @@ class EdgeDefinition(Model):
 
     from_stage: StageName = Field(alias="from", description="Producing stage.")
     to_stage: StageName = Field(alias="to", description="Consuming stage.")
-    carries: DefinedCarries = Field(
-        default=DefinedCarries.PAYLOAD,
-        description="Payload: hidden states or codes by the connector. KvCache: the producer's KV cache. Synchronous: a payload that "
-        "a diffusion stage waits for with a deadline. Prompt: nothing, the server hands the result on.",
+    payload: DefinedPayload = Field(
+        alias="carries",
+        default=DefinedPayload.PAYLOAD,
+        description="Payload: hidden states or codes by the connector. KvCache: the producer's KV cache. Synchronous: "
+        "a payload that a diffusion stage waits for with a deadline. Prompt: nothing, the server hands the result on.",
     )
-    streams: bool = Field(default=False, description="Whether it can be sent in chunks (async_chunk: true).")
-    whole: bool = Field(default=True, description="Whether it can be sent in one piece (async_chunk: false).")
+    in_chunks: bool = Field(
+        alias="streams", default=False, description="Whether it can be sent in chunks (async_chunk: true)."
+    )
+    in_one_part: bool = Field(
+        alias="whole", default=True, description="Whether it can be sent in one piece (async_chunk: false)."
+    )
     max_payload_mib: Annotated[int, Field(ge=1, le=1 << 20)] = Field(
         alias="maxPayloadMiB", default=256, description="Bound of what one request sends, in MiB; sizes follow from it."
     )
@@ -76,12 +81,14 @@ class PipelineDefinition(Model):
         "json_schema_extra": schema(
             rules=[
                 rule(
-                    "!has(self.edges) || self.edges.all(e, self.stages.exists(s, s.name == e.from) && self.stages.exists(s, s.name == e.to))",
+                    "!has(self.edges) || self.edges.all(e, self.stages.exists(s, s.name == e.from) && "
+                    "self.stages.exists(s, s.name == e.to))",
                     "model.definition.edges: from and to must be names of model.definition.stages; correct them",
                 ),
                 rule(
                     "!has(self.edges) || self.edges.all(e, e.streams || e.whole)",
-                    "model.definition.edges: an edge is sent in chunks (streams), in one piece (whole) or both; set one to true",
+                    "model.definition.edges: an edge is sent in chunks (streams), in one piece (whole) or both; set "
+                    "one to true",
                 ),
             ]
         ),

@@ -1,7 +1,8 @@
-"""Makes the structural CRD from the pydantic models: `python -m omni_operator.api.schema > crds/...yaml`.
+"""Makes the structural CRD from the pydantic models.
 
-Kubernetes accepts only *structural* schemas (no $ref, no null types, boolean exclusive bounds), which pydantic does not
-write; this module closes the gap and adds what only a CRD has: printer columns, subresources, object-level CEL.
+`python -m omni_operator.api.schema > crds/...yaml` writes it. Kubernetes accepts only *structural*
+schemas (no $ref, no null types, boolean exclusive bounds), which pydantic does not write; this
+module closes the gap and adds what only a CRD has: printer columns, subresources, object-level CEL.
 """
 
 from __future__ import annotations
@@ -22,22 +23,24 @@ _MAX_NAME = 40  # RayCluster names end at 53 (KubeRay 1.6.2); "-<8 hex>-<replica
 _NAME_RULES = [
     rule(
         f"size(self.metadata.name) <= {_MAX_NAME}",
-        f"metadata.name must have at most {_MAX_NAME} characters, since names of children are made from it; choose a shorter one",
+        f"metadata.name must have at most {_MAX_NAME} characters, since names of children are made from it; choose a "
+        "shorter one",
         field_path=".metadata.name",
     ),
     rule(
         "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
-        "metadata.name must start with a letter and have only lower-case letters, digits and '-' (it becomes a DNS label of a "
-        "Service and of a RayCluster); choose another",
+        "metadata.name must start with a letter and have only lower-case letters, digits and '-' (it becomes a DNS "
+        "label of a Service and of a RayCluster); choose another",
         field_path=".metadata.name",
     ),
 ]
-# Ray runs stages only in 0.14 and 0.16; later releases parse --worker-backend ray and ignore it (facts: vllm-omni 0.18.0 on).
+# Ray runs stages only in 0.14 and 0.16; later releases parse --worker-backend ray and ignore it
+# (facts: vllm-omni 0.18.0 on).
 _BACKEND_RULES = [
     rule(
         "self.spec.engine.backend != 'Ray' || self.spec.engine.version.matches('^0[.]1[4-7][.]')",
-        "engine.backend Ray works with vllm-omni 0.14 and 0.16 only: later releases accept --worker-backend ray and ignore it; "
-        "set engine.backend to Auto",
+        "engine.backend Ray works with vllm-omni 0.14 and 0.16 only: later releases accept --worker-backend ray and "
+        "ignore it; set engine.backend to Auto",
         field_path=".spec.engine.backend",
     ),
     rule(
@@ -49,12 +52,12 @@ _BACKEND_RULES = [
     rule(
         "!has(self.spec.model.weights) || self.spec.model.name.startsWith(self.spec.model.weights.mountPath + "
         "(self.spec.model.weights.mountPath.endsWith('/') ? '' : '/'))",
-        "model.name must be a path below model.weights.mountPath when model.weights is set, such as /models/Qwen2.5-Omni-7B; "
-        "change model.name or remove model.weights",
+        "model.name must be a path below model.weights.mountPath when model.weights is set, such as "
+        "/models/Qwen2.5-Omni-7B; change model.name or remove model.weights",
         field_path=".spec.model.name",
         message_expression="'model.name ' + self.spec.model.name + ' must be a path below model.weights.mountPath ' + "
-        "self.spec.model.weights.mountPath + ', such as /models/Qwen2.5-Omni-7B; change model.name, or remove model.weights to "
-        "let the engine download the model'",
+        "self.spec.model.weights.mountPath + ', such as /models/Qwen2.5-Omni-7B; change model.name, or remove "
+        "model.weights to let the engine download the model'",
     ),
     rule(
         "self.spec.serving.port != self.spec.ray.port",
@@ -100,7 +103,7 @@ class _Structural(GenerateJsonSchema):
 
 
 def _inline(node: Any, defs: dict[str, Any]) -> Any:
-    """Replaces references, drops titles, and keeps keys beside a reference (description, default)."""
+    """Replaces references and drops titles; keys beside a reference (description, default) stay."""
     if isinstance(node, list):
         return [_inline(item, defs) for item in node]
     if not isinstance(node, dict):
@@ -173,9 +176,9 @@ def crd() -> dict[str, Any]:
                     "schema": {
                         "openAPIV3Schema": {
                             "type": "object",
-                            "description": "OmniDeployment serves an omni-modality model (text, audio, image, video) with vllm-omni: its "
-                            "stages on a KubeRay RayCluster, an OpenAI-compatible server, and for every edge between stages the "
-                            "connector that works where the stages run.",
+                            "description": "OmniDeployment serves an omni-modality model (text, audio, image, video) "
+                            "with vllm-omni: its stages on a KubeRay RayCluster, an OpenAI-compatible server, and for "
+                            "every edge between stages the connector that works where the stages run.",
                             "required": ["spec"],
                             "properties": {
                                 "apiVersion": {"type": "string", "description": f"Always {API_VERSION}."},

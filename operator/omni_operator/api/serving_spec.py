@@ -8,6 +8,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from omni_operator.api import ports
 from omni_operator.api.base import AnnotationMap, Model, ObjectName, Quantity, in_words, key_rule, rule, schema
 
 
@@ -57,9 +58,9 @@ ResourceMap = Annotated[
                     f"self.all(k, {_KNOWN})",
                     "a resource is cpu, memory, ephemeral-storage, hugepages-<size> or a name with a domain such as "
                     "example.com/fpga; correct it",
-                    message_expression=f"'resource ' + self.filter(k, !({_KNOWN}))[0] + ' is not known: use cpu, memory, "
-                    "ephemeral-storage, hugepages-<size> or a name with a domain such as example.com/fpga (accelerators follow "
-                    "from the pipeline and need no request)'",
+                    message_expression=f"'resource ' + self.filter(k, !({_KNOWN}))[0] + ' is not known: use cpu, "
+                    "memory, ephemeral-storage, hugepages-<size> or a name with a domain such as example.com/fpga "
+                    "(accelerators follow from the pipeline and need no request)'",
                 )
             ]
         ),
@@ -73,8 +74,8 @@ RESOURCE_RULES = [
     rule(
         f"!self.requests.exists(k, {_OVER})",
         "a request must not be greater than its limit; lower requests or raise limits",
-        message_expression=f"'requests of ' + self.requests.filter(k, {_OVER})[0] + ' are greater than its limits; lower requests or "
-        "raise limits'",
+        message_expression=f"'requests of ' + self.requests.filter(k, {_OVER})[0] + ' are greater than its limits; "
+        "lower requests or raise limits'",
     )
 ]
 
@@ -106,7 +107,10 @@ class WarmUpMode(StrEnum):
 
 
 class WarmUpSpec(Model):
-    """The request that a new server must answer before the pipeline counts as Ready, since /health tells nothing of the stages."""
+    """The warm-up request: a new server must answer it before the pipeline is Ready.
+
+    /health says nothing of the stages.
+    """
 
     model_config = {
         **Model.model_config,
@@ -121,8 +125,9 @@ class WarmUpSpec(Model):
     }
     mode: WarmUpMode = Field(
         default=WarmUpMode.AUTO,
-        description="Auto asks every server once after it became ready: with path and body, or else with a short chat request where "
-        "the catalog knows that one passes every stage and no API key is set; otherwise /health is all that Ready says. Never asks nothing.",
+        description="Auto asks every server once after it became ready: with path and body, or else with a short chat "
+        "request where the catalog knows that one passes every stage and no API key is set; otherwise /health is all "
+        "that Ready says. Never asks nothing.",
     )
     path: Annotated[str, Field(max_length=256, pattern=r"^/[^\s]*$")] | None = Field(
         default=None,
@@ -146,13 +151,14 @@ class ProbesSpec(Model):
 
     ray_wait_seconds: Annotated[int, Field(ge=10, le=7200)] = Field(
         default=900,
-        description="Seconds the server waits for the Ray head and for enough accelerators in Ray before it gives up with "
-        "a reason. Covers image pulls of the workers.",
+        description="Seconds the server waits for the Ray head and for enough accelerators in Ray before it gives up "
+        "with a reason. Covers image pulls of the workers.",
     )
     init_timeout_seconds: Annotated[int, Field(ge=30, le=14400)] = Field(
         default=600,
-        description="Seconds the engine may take to initialise all stages. The startup probe allows this, plus 60 s, with backend Ray "
-        "also plus rayWaitSeconds, and then restarts the server; it never serves with a stage missing.",
+        description="Seconds the engine may take to initialise all stages. The startup probe allows this, plus 60 s, "
+        "with backend Ray also plus rayWaitSeconds, and then restarts the server; it never serves with a stage "
+        "missing.",
     )
     liveness_failure_seconds: Annotated[int, Field(ge=30, le=3600)] = Field(
         default=180, description="Seconds a started server may fail /health before it is restarted."
@@ -163,14 +169,14 @@ class ServingSpec(Model):
     """The API server and its Service."""
 
     port: Annotated[int, Field(ge=1024, le=65535)] = Field(
-        default=8091,
+        default=ports.SERVER,
         description="Port of the server and of the Service.",
         json_schema_extra=schema(
             rules=[
                 rule(
-                    "!(self in [8076, 8077, 8078, 8265, 10001, 50051, 50052, 52365])",
-                    "serving.port must not be a port that Ray or Mooncake use inside the same pods (8076-8078, 8265, 10001, "
-                    "50051, 50052, 52365); choose another, such as 8091",
+                    f"!({ports.in_list(ports.RESERVED_FOR_SERVER)})",
+                    "serving.port must not be a port that Ray or Mooncake use inside the same pods "
+                    f"({ports.in_words(ports.RESERVED_FOR_SERVER)}); choose another, such as {ports.SERVER}",
                 )
             ]
         ),
@@ -207,14 +213,15 @@ _START_PARAMS_RULES = [
     rule(
         f"self.all(k, !(k in {list(OWNED_START_PARAMS)!r}))",
         "start parameters that the operator sets cannot be given (" + ", ".join(OWNED_START_PARAMS) + "); remove them",
-        message_expression=f"'start parameter ' + self.filter(k, k in {list(OWNED_START_PARAMS)!r})[0] + ' is set by the operator; "
-        "remove it'",
+        message_expression=f"'start parameter ' + self.filter(k, k in {list(OWNED_START_PARAMS)!r})[0] + ' is set by "
+        "the operator; remove it'",
     ),
     rule(
         "self.all(k, k.matches('^[a-z][-a-z0-9]*$'))",
-        "start parameters are names of `ray start` options without the leading dashes, such as object-store-memory; rename them",
-        message_expression="'start parameter ' + self.filter(k, !k.matches('^[a-z][-a-z0-9]*$'))[0] + ' is no option of `ray start` "
-        "without its dashes, such as object-store-memory; rename it'",
+        "start parameters are names of `ray start` options without the leading dashes, such as object-store-memory; "
+        "rename them",
+        message_expression="'start parameter ' + self.filter(k, !k.matches('^[a-z][-a-z0-9]*$'))[0] + ' is no option "
+        "of `ray start` without its dashes, such as object-store-memory; rename it'",
     ),
 ]
 StartParams = Annotated[
@@ -250,33 +257,37 @@ class RaySpec(Model):
                 ),
                 rule(
                     "!has(self.clusterRef) || (size(self.headStartParams) == 0 && size(self.workerStartParams) == 0)",
-                    "ray.headStartParams and ray.workerStartParams cannot be set with ray.clusterRef, which is started by its "
-                    "owner; remove them",
+                    "ray.headStartParams and ray.workerStartParams cannot be set with ray.clusterRef, which is started "
+                    "by its owner; remove them",
                 ),
                 rule(
                     "has(self.clusterRef) == has(oldSelf.clusterRef)",
-                    "ray.clusterRef cannot be added or removed on a live OmniDeployment; delete it and create a new one",
+                    "ray.clusterRef cannot be added or removed on a live OmniDeployment; delete it and create a new "
+                    "one",
                 ),
             ]
         ),
     }
     version: Annotated[str, Field(max_length=16, pattern=r"^[0-9]+\.[0-9]+\.[0-9]+$")] | None = Field(
         default=None,
-        description="Ray version in the engine image. KubeRay chooses probes and token authentication by it, and with backend Ray the "
-        "server compares it with the image's before it joins. When not set, the version that the vllm-omni release was built with.",
+        description="Ray version in the engine image. KubeRay chooses probes and token authentication by it, and with "
+        "backend Ray the server compares it with the image's before it joins. When not set, the version that the "
+        "vllm-omni release was built with.",
         json_schema_extra=in_words(
             r"^[0-9]+\.[0-9]+\.[0-9]+$", "ray.version must be a full version such as 2.53.0; correct it"
         ),
     )
     port: Annotated[int, Field(ge=1024, le=65535)] = Field(
-        default=6399,
+        default=ports.RAY_GCS,
         description="Port of Ray's GCS on the head, used in --ray-address.",
         json_schema_extra=schema(
             rules=[
                 rule(
-                    "!(self in [8076, 8077, 8078, 8080, 8265, 10001, 52365]) && !(self >= 10002 && self <= 19999)",
-                    "ray.port must not be another port of the Ray head (8076-8078, 8080, 8265, 10001, 52365) or one of Ray's workers "
-                    "(10002-19999); choose another, such as 6399",
+                    f"!({ports.in_list(ports.RESERVED_FOR_GCS)}) && "
+                    f"!(self >= {ports.RAY_WORKERS[0]} && self <= {ports.RAY_WORKERS[1]})",
+                    f"ray.port must not be another port of the Ray head ({ports.in_words(ports.RESERVED_FOR_GCS)}) or "
+                    f"one of Ray's workers ({ports.RAY_WORKERS[0]}-{ports.RAY_WORKERS[1]}); choose another, such as "
+                    f"{ports.RAY_GCS}",
                 )
             ]
         ),
@@ -284,8 +295,9 @@ class RaySpec(Model):
     head: RayHeadSpec = Field(default_factory=RayHeadSpec, description="The Ray head pod.")
     token_auth: TokenAuth = Field(
         default=TokenAuth.AUTO,
-        description="Auto asks for a token where the Ray version knows it (2.52 and later). The token is a Secret made by "
-        "KubeRay; it is never in a ConfigMap. With clusterRef, Auto sends none: set Enabled when that cluster asks for its token.",
+        description="Auto asks for a token where the Ray version knows it (2.52 and later). The token is a Secret made "
+        "by KubeRay; it is never in a ConfigMap. With clusterRef, Auto sends none: set Enabled when that cluster asks "
+        "for its token.",
     )
     head_start_params: StartParams = Field(default_factory=dict, description="Further options of `ray start --head`.")
     worker_start_params: StartParams = Field(
@@ -303,8 +315,8 @@ class RolloutSpec(Model):
 
     strategy: RolloutStrategy = Field(
         default=RolloutStrategy.RECREATE,
-        description="Recreate ends the old revision, then starts the new one. Hold keeps the running revision and reports "
-        "what waits; setting Recreate lets it go on.",
+        description="Recreate ends the old revision, then starts the new one. Hold keeps the running revision and "
+        "reports what waits; setting Recreate lets it go on.",
     )
     progress_deadline_seconds: Annotated[int, Field(ge=60, le=86400)] = Field(
         default=1800,

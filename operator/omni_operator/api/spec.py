@@ -1,4 +1,7 @@
-"""What a user writes: `OmniDeployment.spec`. Field descriptions are the text of `kubectl explain`."""
+"""What a user writes: `OmniDeployment.spec`.
+
+Field descriptions are the text of `kubectl explain`.
+"""
 
 from __future__ import annotations
 
@@ -96,7 +99,8 @@ class AcceleratorSpec(Model):
             rules=[
                 rule(
                     "self.type != 'cpu' || !has(self.resourceName)",
-                    "accelerator.resourceName must not be set with accelerator.type cpu, which requests no device; remove it",
+                    "accelerator.resourceName must not be set with accelerator.type cpu, which requests no device; "
+                    "remove it",
                 ),
                 rule(
                     "self.type == oldSelf.type",
@@ -128,18 +132,20 @@ class Toleration(Model):
             rules=[
                 rule(
                     "has(self.key) || self.operator == 'Exists'",
-                    "a toleration without key needs operator Exists, and then tolerates every taint; set operator or key",
+                    "a toleration without key needs operator Exists, and then tolerates every taint; set operator or "
+                    "key",
                 ),
                 rule(
                     f"!has(self.key) || self.key.matches(r'{KEY}')",
                     "the key of a toleration is a name such as gpu or example.com/gpu; correct it",
-                    message_expression="'the key of a toleration, ' + self.key + ', is no name such as gpu or example.com/gpu; correct it'",
+                    message_expression="'the key of a toleration, ' + self.key + ', is no name such as gpu or "
+                    "example.com/gpu; correct it'",
                 ),
                 rule(
                     f"!has(self.value) || self.value.matches(r'{VALUE}')",
                     "the value of a toleration has letters, digits, '-', '_' and '.'; correct it",
-                    message_expression="'the value of a toleration, ' + self.value + ', may have only letters, digits, dashes, "
-                    "underscores and dots; correct it'",
+                    message_expression="'the value of a toleration, ' + self.value + ', may have only letters, digits, "
+                    "dashes, underscores and dots; correct it'",
                 ),
                 rule(
                     "self.operator != 'Exists' || !has(self.value)",
@@ -179,8 +185,9 @@ class StageOverride(Model):
     )
     accelerators: Annotated[int, Field(ge=1, le=64)] | None = Field(
         default=None,
-        description="Devices of one replica of the stage; the pipeline's own number when not set. On backend Headless a language model that no "
-        "node can hold spans pods, which vLLM joins by Ray; a whole tensor-parallel group on one node is faster.",
+        description="Devices of one replica of the stage; the pipeline's own number when not set. On backend Headless "
+        "a language model that no node can hold spans pods, which vLLM joins by Ray; a whole tensor-parallel group on "
+        "one node is faster.",
     )
     replicas: Annotated[int, Field(ge=1, le=64)] | None = Field(
         default=None, description="Copies of this stage inside one pipeline; 1 when not set. Not with backend Ray."
@@ -223,12 +230,13 @@ class PlacementSpec(Model):
     )
     affinity: Opaque | None = Field(
         default=None,
-        description="Affinity of every pod, as in a Pod; what the plan needs (such as pods that must share a node) is added.",
+        description="Affinity of every pod, as in a Pod; what the plan needs (such as pods that must share a node) is "
+        "added.",
     )
     topology_key: Annotated[str, Field(min_length=1, max_length=316)] | None = Field(
         default=None,
-        description="Node label whose value names a fast network domain, such as topology.kubernetes.io/zone or a rack or "
-        "RDMA fabric label. All pods of one pipeline then stay inside one domain.",
+        description="Node label whose value names a fast network domain, such as topology.kubernetes.io/zone or a rack "
+        "or RDMA fabric label. All pods of one pipeline then stay inside one domain.",
     )
     priority_class_name: ObjectName | None = Field(default=None, description="PriorityClass of every pod.")
     scheduler_name: ObjectName | None = Field(
@@ -240,9 +248,10 @@ class PlacementSpec(Model):
         json_schema_extra=schema(
             rules=[
                 rule(
-                    "self.all(k, !k.startsWith('omni.vllm.ai/') && !k.startsWith('ray.io/') && !k.startsWith('app.kubernetes.io/'))",
-                    "placement.labels must not use the prefixes omni.vllm.ai/, ray.io/ and app.kubernetes.io/, which the "
-                    "operators set; rename the label",
+                    "self.all(k, !k.startsWith('omni.vllm.ai/') && !k.startsWith('ray.io/') && "
+                    "!k.startsWith('app.kubernetes.io/'))",
+                    "placement.labels must not use the prefixes omni.vllm.ai/, ray.io/ and app.kubernetes.io/, which "
+                    "the operators set; rename the label",
                 ),
                 *label_rules("placement.labels"),
             ]
@@ -273,9 +282,11 @@ class OmniDeploymentSpec(Model):
     rollout: RolloutSpec = Field(default_factory=RolloutSpec, description="How a change of the spec is made real.")
     replicas: Annotated[int, Field(ge=0, le=32)] = Field(
         default=1,
-        description="Whole copies of the pipeline behind one endpoint; each has its own Ray cluster. 0 is the same as suspend.",
+        description="Whole copies of the pipeline behind one endpoint; each has its own Ray cluster. 0 is the same as "
+        "suspend.",
     )
     suspend: bool = Field(
         default=False,
-        description="Releases all accelerators and keeps the plan; setting it to false again brings the same revision back.",
+        description="Releases all accelerators and keeps the plan; setting it to false again brings the same revision "
+        "back.",
     )

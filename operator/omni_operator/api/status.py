@@ -51,7 +51,8 @@ class EdgeStatus(Model):
     )
     observed: Short = Field(
         default="Unknown",
-        description="Verified: the engine counted payloads. Degraded: RDMA was planned and is not used. Unknown: nothing was seen.",
+        description="Verified: the engine counted payloads. Degraded: RDMA was planned and is not used. Unknown: "
+        "nothing was seen.",
     )
     observed_reason: Text = Field(default="", description="What was seen, or why nothing was.")
 
@@ -129,7 +130,8 @@ class OmniDeploymentStatus(Model):
     )
     replicas: int | None = Field(
         default=None,
-        description="Replicas of the pipeline whose serving Deployment exists, wanted or not; the scale subresource reports them.",
+        description="Replicas of the pipeline whose serving Deployment exists, wanted or not; the scale subresource "
+        "reports them.",
     )
     ready_replicas: int | None = Field(default=None, description="Replicas of the pipeline that serve.")
     replicas_summary: Short | None = Field(default=None, description="Ready and wanted replicas, such as 1/1.")

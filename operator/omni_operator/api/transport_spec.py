@@ -50,24 +50,27 @@ class EdgeOverride(Model):
         "json_schema_extra": schema(
             rules=[
                 rule(
-                    "!has(self.connector) || !has(self.protocol) || (self.connector == 'SharedMemory') == (self.protocol == 'shm')",
-                    "transport.edges: protocol shm belongs to connector SharedMemory, and only to it; change one of the two",
-                    message_expression="'transport.edges[' + self.from + ' -> ' + self.to + ']: connector ' + self.connector + "
-                    "' has no protocol ' + self.protocol + ' (shm belongs to SharedMemory, and only to it); change one of the two'",
+                    "!has(self.connector) || !has(self.protocol) || (self.connector == 'SharedMemory') == "
+                    "(self.protocol == 'shm')",
+                    "transport.edges: protocol shm belongs to connector SharedMemory, and only to it; change one of "
+                    "the two",
+                    message_expression="'transport.edges[' + self.from + ' -> ' + self.to + ']: connector ' + "
+                    "self.connector + ' has no protocol ' + self.protocol + ' (shm belongs to SharedMemory, and only "
+                    "to it); change one of the two'",
                 ),
                 rule(
                     "has(self.connector) || has(self.protocol) || has(self.payload)",
                     "transport.edges: set connector, protocol or payload",
-                    message_expression="'transport.edges[' + self.from + ' -> ' + self.to + '] asks for nothing; set connector, "
-                    "protocol or payload, or remove the entry'",
+                    message_expression="'transport.edges[' + self.from + ' -> ' + self.to + '] asks for nothing; set "
+                    "connector, protocol or payload, or remove the entry'",
                 ),
                 rule(
                     "!has(self.payload) || !isQuantity(string(self.payload)) || "
                     "(quantity(string(self.payload)).compareTo(quantity('1Ki')) >= 0 && "
                     "quantity(string(self.payload)).compareTo(quantity('1Ti')) <= 0)",
                     "transport.edges: a payload is from 1Ki to 1Ti; correct it",
-                    message_expression="'transport.edges[' + self.from + ' -> ' + self.to + '].payload ' + string(self.payload) + "
-                    "': a payload is from 1Ki to 1Ti; correct it'",
+                    message_expression="'transport.edges[' + self.from + ' -> ' + self.to + '].payload ' + "
+                    "string(self.payload) + ': a payload is from 1Ki to 1Ti; correct it'",
                 ),
             ]
         ),
@@ -78,9 +81,9 @@ class EdgeOverride(Model):
     protocol: Protocol | None = Field(default=None, description="Protocol this edge must use.")
     payload: Quantity | None = Field(
         default=None,
-        description="What one request usually sends over this edge, from 1Ki to 1Ti; a sixteenth of the pipeline's bound when not "
-        "set. Of TCP connectors the one that is quickest for it is taken, inside a pod also in place of shared memory. More than the "
-        "bound raises the bound, and with it the memory of the pods.",
+        description="What one request usually sends over this edge, from 1Ki to 1Ti; a sixteenth of the pipeline's "
+        "bound when not set. Of TCP connectors the one that is quickest for it is taken, inside a pod also in place of "
+        "shared memory. More than the bound raises the bound, and with it the memory of the pods.",
     )
 
     @property
@@ -97,11 +100,13 @@ class TransportSpec(Model):
         "json_schema_extra": schema(
             rules=[
                 rule(
-                    "self.rdma != 'Never' || !has(self.edges) || self.edges.all(e, !has(e.protocol) || e.protocol != 'rdma')",
+                    "self.rdma != 'Never' || !has(self.edges) || self.edges.all(e, !has(e.protocol) || e.protocol != "
+                    "'rdma')",
                     "transport.edges asks for protocol rdma while transport.rdma is Never; change one of the two",
                 ),
                 rule(
-                    "self.rdma != 'Require' || !has(self.edges) || self.edges.all(e, !has(e.protocol) || e.protocol != 'tcp')",
+                    "self.rdma != 'Require' || !has(self.edges) || self.edges.all(e, !has(e.protocol) || e.protocol != "
+                    "'tcp')",
                     "transport.edges asks for protocol tcp while transport.rdma is Require; change one of the two",
                 ),
                 rule(
@@ -113,8 +118,8 @@ class TransportSpec(Model):
     }
     rdma: RdmaPolicy = Field(
         default=RdmaPolicy.PREFER,
-        description="Prefer uses RDMA between nodes where the nodes offer it and falls back to TCP, saying why. Require "
-        "stops before any accelerator is taken when RDMA cannot be used. Never uses TCP.",
+        description="Prefer uses RDMA between nodes where the nodes offer it and falls back to TCP, saying why. "
+        "Require stops before any accelerator is taken when RDMA cannot be used. Never uses TCP.",
     )
     rdma_resource: ResourceName | None = Field(
         default=None,
@@ -131,8 +136,8 @@ class TransportSpec(Model):
     shared_memory: SharedMemoryPolicy = Field(
         default=SharedMemoryPolicy.ALLOW,
         description="Allow lets pods on one node share memory through a folder below the node's /dev/shm, when the "
-        "namespace's pod security level permits a hostPath and the image runs as root, for whom the kubelet makes the folder. "
-        "PodOnly uses shared memory inside one pod only.",
+        "namespace's pod security level permits a hostPath and the image runs as root, for whom the kubelet makes the "
+        "folder. PodOnly uses shared memory inside one pod only.",
     )
     edges: Annotated[list[EdgeOverride], Field(max_length=32)] = Field(
         default_factory=list,

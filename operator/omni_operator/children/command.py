@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from omni_operator.api.spec import Backend, Connector, Protocol
+from omni_operator.api import ports
+from omni_operator.api.spec import Backend, Protocol
 from omni_operator.children import names
 from omni_operator.children.names import (
     CONFIG_DIR,
@@ -17,12 +18,13 @@ from omni_operator.children.names import (
     Owner,
 )
 from omni_operator.children.revision import Revision
-from omni_operator.engine.records import release_of
-from omni_operator.engine.release import MOONCAKE_ACKNOWLEDGES_FROM, MOONCAKE_STORE_BELOW, mooncake_acknowledges
-from omni_operator.planning.model import PodSecurity, WorkerGroup
-from omni_operator.planning.ports import EPOCH_PORT, MASTER_PORT
+from omni_operator.connectors.base import ConnectorModule, ImageFacts
+from omni_operator.connectors.registry import used
+from omni_operator.engine.flags import Flags, fill
+from omni_operator.engine.releases import release_of
+from omni_operator.planning.model import WorkerGroup
+from omni_operator.topology.namespace import PodSecurity
 
-DASHBOARD_PORT = 8265
 _MARGIN_SECONDS = 60
 _RAY_NODE, _HOST_INDEX = "ray start", "OMNI_HOST_INDEX"
 _RAY_START = ["bash", "-c", 'eval "$KUBERAY_GEN_RAY_START_CMD"']
@@ -40,9 +42,10 @@ def ray_address(owner: Owner, revision: Revision, replica: int) -> str:
 
 
 def injected(owner: Owner, revision: Revision, replica: int) -> list[list[str]]:
-    """What the operator adds to the engine's command lines so that the stages run where they are planned, for status.
+    """What the operator adds to the engine's command lines, for status.
 
-    --worker-backend and --ray-address are given only to releases that act on them (0.14, 0.16).
+    With it the stages run where they are planned. --worker-backend and --ray-address are given only
+    to releases that act on them (0.14, 0.16).
     """
     plan = revision.plan
     if plan.backend is Backend.RAY:
@@ -50,69 +53,75 @@ def injected(owner: Owner, revision: Revision, replica: int) -> list[list[str]]:
     if plan.backend is Backend.LOCAL:
         return []
     others = [stage for stage in plan.stages if stage.id != 0]
-    return [_head_flags(), *(_stage_flags(stage.id) for stage in others)]
+    return [_head_flags(revision), *(_stage_flags(revision, stage.id) for stage in others)]
 
 
 def _ray_flags(owner: Owner, revision: Revision, replica: int) -> list[str]:
-    return ["--worker-backend", "ray", "--ray-address", ray_address(owner, revision, replica)]
+    return fill(_flags(revision).ray, address=ray_address(owner, revision, replica))
 
 
-def _head_flags() -> list[str]:
-    """Stage 0 runs in the head's process; the head binds the address it is given and hands it on, so it is its pod's."""
-    return ["--stage-id", "0", "-oma", "$(POD_IP)", "-omp", str(MASTER_PORT)]
+def _head_flags(revision: Revision) -> list[str]:
+    """The head's flags; stage 0 runs in its process.
+
+    The head binds the address that it is given and passes it on, so it is the address of its pod.
+    """
+    return fill(_flags(revision).head, address="$(POD_IP)", port=ports.HEAD_REGISTRATION)
 
 
-def _stage_flags(stage: int) -> list[str]:
+def _stage_flags(revision: Revision, stage: int) -> list[str]:
     """`{head}` is the head's pod address, which the supervisor looks up."""
-    return ["--stage-id", str(stage), "--headless", "-oma", "{head}", "-omp", str(MASTER_PORT)]
+    return fill(_flags(revision).headless, stage=stage, address="{head}", port=ports.HEAD_REGISTRATION)
 
 
 def engine_command(owner: Owner, revision: Revision, replica: int) -> list[str]:
     """The server (entrypoints/cli/serve.py of each release)."""
-    spec, plan = revision.spec, revision.plan
-    out = [
-        *release_of(plan.line).serve,
-        spec.model.name,
-        "--omni",
-        "--host",
-        "0.0.0.0",  # noqa: S104  a pod's port
-        "--port",
-        str(spec.serving.port),
-    ]
+    spec, plan, flags = revision.spec, revision.plan, _flags(revision)
+    out = [*flags.program, spec.model.name, *flags.omni, *fill(flags.listen, port=spec.serving.port)]
     if spec.model.served_name:
-        out += ["--served-model-name", spec.model.served_name]
+        out += fill(flags.served_name, name=spec.model.served_name)
     out += _configuration(revision)
     if plan.backend is Backend.RAY:
         out += _ray_flags(owner, revision, replica)
     elif plan.backend is Backend.HEADLESS:
-        out += _head_flags()
+        out += _head_flags(revision)
     return [*out, *_timeouts(revision), *spec.engine.extra_args]
 
 
 def stage_command(revision: Revision, stage: int) -> list[str]:
-    """A headless stage: the same model, configuration and build as the head, which plans for every stage."""
-    release = release_of(revision.plan.line)
-    out = [*release.serve, revision.spec.model.name, "--omni", *_configuration(revision)]
-    return [*out, *_stage_flags(stage), *_timeouts(revision), *revision.spec.engine.extra_args]
+    """The command of a headless stage, with the model, configuration and build of the head.
+
+    They must be equal, because the head plans for every stage.
+    """
+    flags = _flags(revision)
+    out = [*flags.program, revision.spec.model.name, *flags.omni, *_configuration(revision)]
+    return [*out, *_stage_flags(revision, stage), *_timeouts(revision), *revision.spec.engine.extra_args]
+
+
+def _flags(revision: Revision) -> Flags:
+    return release_of(revision.plan.series).flags
 
 
 def _configuration(revision: Revision) -> list[str]:
-    return [release_of(revision.plan.line).config_flag, f"{CONFIG_DIR}/{STAGES_FILE}"]
+    return fill(_flags(revision).config, path=f"{CONFIG_DIR}/{STAGES_FILE}")
 
 
 def startup_seconds(revision: Revision) -> int:
-    """Budget of the startup probe: what the launcher may wait, what the engine may take, and a margin."""
+    """Seconds of the startup probe: the launcher's wait, the engine's start, and a margin."""
     probes = revision.spec.serving.probes
     waits = probes.ray_wait_seconds if revision.plan.backend is Backend.RAY else 0
     return waits + probes.init_timeout_seconds + _MARGIN_SECONDS
 
 
 def _timeouts(revision: Revision) -> list[str]:
-    """A release that serves without the stages that were not ready in time must never get that far (docs/adr/0007)."""
+    """Flags with the time-outs for the start of one stage and of all stages.
+
+    A release that serves without the stages that were not ready in time must not reach its own
+    time-out: the startup probe ends it before (docs/adr/0007).
+    """
     each = revision.spec.serving.probes.init_timeout_seconds
     # Twice, since a kubelet that restarts counts the probe's failures anew.
-    every = each if release_of(revision.plan.line).exits_on_init_timeout else 2 * startup_seconds(revision)
-    return ["--init-timeout", str(every), "--stage-init-timeout", str(each)]
+    every = each if release_of(revision.plan.series).exits_on_init_timeout else 2 * startup_seconds(revision)
+    return fill(_flags(revision).timeouts, all_stages=every, one_stage=each)
 
 
 def serving_command(owner: Owner, revision: Revision, replica: int) -> list[str]:
@@ -134,7 +143,7 @@ def _joining(owner: Owner, revision: Revision, replica: int, server: Sequence[st
         "python3",
         f"{CONFIG_DIR}/{LAUNCHER_FILE}",
         f"--ray-address={ray_address(owner, revision, replica)}",
-        f"--dashboard=http://{host}:{DASHBOARD_PORT}",
+        f"--dashboard=http://{host}:{ports.RAY_DASHBOARD}",
         f"--accelerators={plan.accelerators}",
         f"--wait-seconds={spec.serving.probes.ray_wait_seconds}",
         f"--object-store-bytes={plan.serving.sizes.object_store_bytes}",
@@ -145,7 +154,7 @@ def _joining(owner: Owner, revision: Revision, replica: int, server: Sequence[st
 
 
 def worker_command(owner: Owner, revision: Revision, replica: int, group: WorkerGroup) -> list[str]:
-    """A worker's container on backend Headless: KubeRay's own `ray start`, and the stages beside it."""
+    """A worker's container on backend Headless: KubeRay's `ray start` and the stages beside it."""
     head = f"{names.head_service(owner, revision.name, replica)}.{owner.namespace}.svc"
     stages = [stage.id for stage in revision.plan.stages if stage.pod == group.name]
     first = [f"--first-host=$({_HOST_INDEX})"] if group.spans else []
@@ -157,26 +166,23 @@ def _in_checked_image(revision: Revision, command: Sequence[str]) -> list[str]:
     """A command that runs only where the libraries are those by which the plan was made."""
     if not revision.checks_image:  # an immutable ConfigMap never gets it
         return list(command)
-    used = {edge.connector for edge in revision.plan.edges} & {
-        Connector.MOONCAKE_STORE,
-        Connector.MOONCAKE_TRANSFER_ENGINE,
-    }
-    options = ["--mooncake"] if used else []
-    assumed = release_of(revision.plan.line).mooncake(revision.spec.engine.mooncake_version)
-    if used and mooncake_acknowledges(assumed):  # or the plan would warn; over RDMA too, which may fall back to TCP
-        options.append(f"--mooncake-from={_dotted(MOONCAKE_ACKNOWLEDGES_FROM)}")
-    if Connector.MOONCAKE_STORE in used:
-        options.append(f"--mooncake-below={_dotted(MOONCAKE_STORE_BELOW)}")
+    engine = revision.spec.engine
+    assumed = release_of(revision.plan.series).mooncake(engine.mooncake_version)
+    image = ImageFacts(mooncake=assumed, nixl=engine.nixl)
+    options = dict.fromkeys(option for module in _connectors(revision) for option in module.image_check(image))
     script = f"{CONFIG_DIR}/{IMAGE_CHECK_FILE}"
     return ["python3", script, f"--vllm-omni={revision.spec.engine.version}", *options, "--", *command]
 
 
-def _dotted(version: Sequence[int]) -> str:
-    return ".".join(str(number) for number in version)
+def _connectors(revision: Revision) -> dict[ConnectorModule, frozenset[Protocol]]:
+    return used((edge.connector, edge.protocol) for edge in revision.plan.edges)
 
 
 def spanning_environment(owner: Owner, revision: Revision, replica: int) -> list[dict[str, Any]]:
-    """What pods of a stage that spans them need: which of them it is, and the Ray cluster for its engine, which asks nothing else for it."""
+    """Variables of pods that share a stage: the pod's rank, and the address of the Ray cluster.
+
+    The stage's engine takes the cluster from the environment only.
+    """
     index = {"fieldRef": {"fieldPath": "metadata.labels['ray.io/replica-host-index']"}}  # KubeRay 1.6, numOfHosts
     return [
         {"name": _HOST_INDEX, "valueFrom": index},
@@ -185,7 +191,10 @@ def spanning_environment(owner: Owner, revision: Revision, replica: int) -> list
 
 
 def ray_head_command() -> list[str]:
-    """The Ray head's container on backend Headless: the annotation that frees workers' commands frees the head's too."""
+    """The Ray head's container on backend Headless.
+
+    The annotation by which KubeRay leaves the workers' commands alone does the same to the head's.
+    """
     return _RAY_START
 
 
@@ -200,14 +209,14 @@ def _stages(revision: Revision, stages: Sequence[int]) -> dict[str, list[str]]:
 def _supervised(commands: Mapping[str, Sequence[str]], *options: str) -> list[str]:
     """The supervisor with commands by the names that its words give them."""
     script = f"{CONFIG_DIR}/{SUPERVISOR_FILE}"
-    return ["python3", script, *options, f"--port={EPOCH_PORT}", f"--run={json.dumps(dict(commands))}"]
+    return ["python3", script, *options, f"--port={ports.HEAD_GENERATION}", f"--run={json.dumps(dict(commands))}"]
 
 
 def environment(owner: Owner, revision: Revision, *, replica: int, server: bool) -> list[dict[str, Any]]:
     """Environment of an engine container.
 
-    Ray passes only PYTHONPATH from the server to its actors (0.16), so everything is set on every pod. KubeRay adds the token
-    to its own pods; the server gets it from the same Secret.
+    Ray passes only PYTHONPATH from the server to its actors (0.16), so everything is set on every
+    pod. KubeRay adds the token to its own pods; the server gets it from the same Secret.
     """
     plan, spec = revision.plan, revision.spec
     out: list[dict[str, Any]] = [
@@ -219,10 +228,13 @@ def environment(owner: Owner, revision: Revision, *, replica: int, server: bool)
             {"name": "RAY_USAGE_STATS_ENABLED", "value": "0"},
             # A cold image on a busy node takes longer than Ray's 30 s to bring its raylet up.
             {"name": "RAY_raylet_start_wait_time_s", "value": "300"},
-            # A dashboard whose module is not up in Ray's 30 s ends, nobody starts it again, and servers wait for it (2.53, run).
+            # A dashboard whose module is not up in Ray's 30 s ends, nobody starts it again, and
+            # servers wait for it (verified with Ray 2.53).
             {"name": "RAY_DASHBOARD_SUBPROCESS_MODULE_WAIT_READY_TIMEOUT", "value": "300"},
         ]
-    out += _ucx(revision)
+    for module, protocols in _connectors(revision).items():
+        needed = module.environment(protocols, rdma_device=spec.transport.rdma_device)
+        out += [{"name": name, "value": value} for name, value in needed.items()]
     if plan.pod_security is PodSecurity.RESTRICTED:
         out.append({"name": "HOME", "value": "/tmp"})  # noqa: S108  the user of a restricted pod has no home
     if spec.model.token_secret:
@@ -243,22 +255,11 @@ def environment(owner: Owner, revision: Revision, *, replica: int, server: bool)
     return [*out, *mine.values()]
 
 
-def _ucx(revision: Revision) -> list[dict[str, Any]]:
-    """What Nixl's UCX may use: without RDMA transports in the list it never tries one, without tcp it cannot fall back silently."""
-    protocols = {edge.protocol for edge in revision.plan.edges if edge.connector is Connector.NIXL}
-    if not protocols:
-        return []
-    if Protocol.RDMA not in protocols:
-        return [{"name": "UCX_TLS", "value": "tcp,self,sm"}]
-    out = [{"name": "UCX_TLS", "value": "rc,ud,self,sm"}]
-    if devices := revision.spec.transport.rdma_device:
-        named = [device if ":" in device else f"{device}:1" for device in devices.split(",")]  # UCX names a port
-        out.append({"name": "UCX_NET_DEVICES", "value": ",".join(named)})
-    return out
-
-
 def token_secret(cluster: str) -> str:
-    """Name of the Secret that KubeRay makes for a RayCluster: its last 50 characters (utils.CheckName, 1.6.2)."""
+    """Name of the Secret that KubeRay makes for a RayCluster.
+
+    It is the last 50 characters of the cluster's name (utils.CheckName, KubeRay 1.6.2).
+    """
     if len(cluster) <= 50:
         return cluster
     tail = cluster[-50:]

@@ -46,7 +46,7 @@ def describe(owner: Owner, revision: Revision, *, nodes: Mapping[str, Sequence[s
     """
     plan = revision.plan
     return PlanStatus(
-        release=f"vllm-omni {plan.line}",
+        release=f"vllm-omni {plan.series}",
         pipeline=plan.pipeline,
         strategy=plan.strategy.value,
         summary=summary(plan),

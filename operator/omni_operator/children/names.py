@@ -16,6 +16,9 @@ COMPONENT = f"{GROUP}/component"
 REPLICA = f"{GROUP}/replica"
 SPEC_DIGEST = f"{GROUP}/spec-digest"
 RENDERED_BY = f"{GROUP}/rendered-by"
+# A copy of the revision's record, compressed, on its serving Deployments: a ConfigMap that somebody
+# deletes comes back from it.
+RECORD = f"{GROUP}/record"
 FINALIZER = f"{GROUP}/node-memory"
 
 CONFIG_DIR = "/etc/omni"
@@ -23,6 +26,7 @@ STAGES_FILE = "stages.yaml"
 LAUNCHER_FILE = "serve_ray.py"
 SUPERVISOR_FILE = "run_stages.py"
 IMAGE_CHECK_FILE = "check_image.py"
+MESSAGE_FILE = "message.py"  # which the three others import
 PLAN_FILE = "plan.json"
 SPEC_FILE = "spec.json"
 NODE_SHM_PARENT = "/dev/shm/omni-operator"  # noqa: S108  the node's own shared memory; every folder below belongs to one revision
@@ -41,7 +45,7 @@ class Component(StrEnum):
     WORKER = "worker"
     SERVING = "serving"
     STORE = "store"
-    SWEEPER = "sweeper"
+    CLEANUP = "cleanup"
     SERVICE = "service"
     POLICY = "policy"
 
@@ -92,7 +96,7 @@ def store(owner: Owner, revision: str) -> str:
 
 
 def head_address(owner: Owner, cluster: str) -> str:
-    """DNS name of a RayCluster's head; the Service is made by KubeRay (`<cluster>-head-svc`, 1.6.2)."""
+    """DNS name of a RayCluster's head; KubeRay makes the Service (`<cluster>-head-svc`, 1.6.2)."""
     return f"{cluster}-head-svc.{owner.namespace}.svc"
 
 
@@ -102,7 +106,7 @@ def node_folder(owner: Owner, revision: str, replica: int) -> str:
 
 
 def folder_revision(owner: Owner, folder: str) -> str | None:
-    """The revision a folder belongs to; None for a text that is no folder of this OmniDeployment."""
+    """The revision that a folder belongs to; None when it is none of this OmniDeployment."""
     start = f"{owner.uid.split('-', 1)[0]}-"
     match = re.fullmatch(r"([0-9a-f]{8})-[0-9]{1,2}", folder.removeprefix(start))
     return match.group(1) if match and folder.startswith(start) else None

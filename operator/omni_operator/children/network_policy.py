@@ -1,7 +1,8 @@
-"""NetworkPolicies: pods of one revision reach each other on any port, clients reach the server's port, nobody else anything.
+"""NetworkPolicies of a revision.
 
-Ray and Mooncake use random ports, so ports cannot be listed; tensors of two revisions must never meet, so the revision is
-the boundary.
+Its pods reach each other on any port, clients reach the server's port, and nobody else reaches
+anything. Ray and Mooncake use random ports, so ports cannot be listed; tensors of two revisions
+must never meet, so the revision is the boundary.
 """
 
 from __future__ import annotations

@@ -10,7 +10,9 @@ from omni_operator.api.spec import AcceleratorType, Backend, EngineSpec, Strateg
 from omni_operator.children import names
 from omni_operator.children.names import CONFIG_DIR, NODE_SHM_PARENT, Component, Owner
 from omni_operator.children.revision import Revision
-from omni_operator.planning.model import Domains, PodSecurity
+from omni_operator.connectors.network import RDMA_CAPABILITY
+from omni_operator.planning.model import Domains
+from omni_operator.topology.namespace import PodSecurity
 from omni_operator.topology.quantity import binary, parse
 
 _RESTRICTED_UID = 1000
@@ -39,8 +41,9 @@ def folded(
 ) -> ContainerResources | None:
     """What several stages ask of one pod.
 
-    Together in it: the sum. One of them at a time (Ray may place any stage in any pod): each pod needs the largest. A limit holds
-    only when every stage has one, since it would bind those that have none; and it is never below the requests.
+    Together in it: the sum. One of them at a time (Ray may place any stage in any pod): each pod
+    needs the largest. A limit holds only when every stage has one, since it would bind those that
+    have none; and it is never below the requests.
 
     Args:
         wanted: What the stages ask for that ask at all.
@@ -74,8 +77,8 @@ def folded(
 
 
 def _plain(number: Any) -> str:
-    whole = number.to_integral_value()
-    return str(whole) if whole == number else f"{(number * 1000).to_integral_value()}m"
+    integer = number.to_integral_value()
+    return str(integer) if integer == number else f"{(number * 1000).to_integral_value()}m"
 
 
 def resources(
@@ -89,8 +92,8 @@ def resources(
 ) -> dict[str, Any]:
     """Requests and limits of a container.
 
-    Derived memory (shared memory, pools) is added to what the user asks for, since it counts against the pod. Devices are
-    limits, as the API demands of extended resources.
+    Derived memory (shared memory, pools) is added to what the user asks for, since it counts
+    against the pod. Devices are limits, as the API demands of extended resources.
     """
     requests: dict[str, str] = {"cpu": cpu, "memory": binary(memory_bytes)}
     if disk_bytes:
@@ -127,7 +130,7 @@ def container_security(revision: Revision, *, rdma: bool) -> dict[str, Any]:
         out |= {"runAsNonRoot": True, "runAsUser": _RESTRICTED_UID}
         capabilities["drop"] = ["ALL"]
     if rdma:
-        capabilities["add"] = ["IPC_LOCK"]  # registered memory is pinned
+        capabilities["add"] = [RDMA_CAPABILITY]
     if capabilities:
         out["capabilities"] = capabilities
     return out
@@ -189,7 +192,10 @@ def pod_spec(
     devices: bool = False,
     stages: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """A pod's spec: placement from the user, constraints from the plan; `stages` are those whose own placement counts."""
+    """A pod's spec: placement from the user, constraints from the plan.
+
+    `stages` are those whose own placement is used.
+    """
     placement = revision.spec.placement
     own = [override for override in revision.spec.stages if override.name in stages]
     selector = dict(placement.node_selector)
@@ -199,7 +205,8 @@ def pod_spec(
     out: dict[str, Any] = {
         "containers": containers,
         "automountServiceAccountToken": False,
-        # Service links would set VLLM_PORT and the like from a Service's name, which vLLM reads as its own settings.
+        # Service links would set VLLM_PORT and the like from a Service's name, which vLLM reads as
+        # its own settings.
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": grace_seconds,
     }
@@ -248,7 +255,8 @@ def _affinity(owner: Owner, revision: Revision, *, component: Component, replica
         worker = names.selector(owner, Component.WORKER, revision=revision.name, replica=replica)
         required.append({"labelSelector": {"matchLabels": worker}, "topologyKey": HOSTNAME})
     if plan.topology_key and replica is not None:
-        # All follow the pods that need most: a head that was placed first would choose the domain for them.
+        # All follow the pods that need most: a head that was placed first would choose the domain
+        # for them.
         leader = Component.WORKER if plan.groups else Component.SERVING
         mine = names.selector(owner, leader, revision=revision.name, replica=replica)
         required.append({"labelSelector": {"matchLabels": mine}, "topologyKey": plan.topology_key})
@@ -265,7 +273,10 @@ def _affinity(owner: Owner, revision: Revision, *, component: Component, replica
 
 
 def _in_domains(user: Mapping[str, Any], *, key: str, domains: Domains) -> dict[str, Any]:
-    """Node affinity that keeps workers in domains that can hold them all; the user's terms are alternatives, so each gets it."""
+    """Node affinity that keeps workers in domains that are large enough for all of them.
+
+    The user's terms are alternatives, so the requirement is added to each.
+    """
     able = {"key": key, "operator": "In", "values": list(domains.able)}
     terms = (user.get(_REQUIRED) or {}).get("nodeSelectorTerms") or [{}]
     out = dict(user)
@@ -281,7 +292,7 @@ def _in_domains(user: Mapping[str, Any], *, key: str, domains: Domains) -> dict[
 
 
 def pod_metadata(owner: Owner, revision: Revision, component: Component, *, replica: int | None) -> dict[str, Any]:
-    """Labels and annotations of a pod; the user's queue labels come first so that ours cannot be replaced."""
+    """Labels and annotations of a pod; the user's labels never replace the operator's."""
     placement = revision.spec.placement
     out: dict[str, Any] = {
         "labels": {**placement.labels, **names.labels(owner, component, revision=revision.name, replica=replica)}
@@ -292,7 +303,10 @@ def pod_metadata(owner: Owner, revision: Revision, component: Component, *, repl
 
 
 def accelerator_devices(revision: Revision, count: int, *, rdma: bool) -> dict[str, int]:
-    """Devices a pod with `count` accelerators requests, none on CPU; and an RDMA device where it is an end of such an edge."""
+    """Devices that a pod with `count` accelerators requests; no accelerators on CPU.
+
+    A pod that is an end of an RDMA edge also requests an RDMA device.
+    """
     plan = revision.plan
     out = {plan.rdma_resource: 1} if plan.rdma_resource and rdma else {}
     if plan.accelerator is not AcceleratorType.CPU and plan.accelerator_resource and count:

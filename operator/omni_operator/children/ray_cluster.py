@@ -1,9 +1,10 @@
-"""The RayCluster of one replica: a head that runs no stage, and worker groups shaped by the layout."""
+"""The RayCluster of one replica: a head that runs no stage, and worker groups from the layout."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from omni_operator.api import ports
 from omni_operator.api.spec import Backend
 from omni_operator.children import command, names, pod
 from omni_operator.children.names import Component, Owner
@@ -13,8 +14,6 @@ from omni_operator.planning.model import WorkerGroup
 _MIB = 1 << 20
 _HEAD_MEMORY = 1024 * _MIB
 _HEAD_OBJECT_STORE = 128 * _MIB
-# One declared port replaces KubeRay's default set, so all that are used are declared (1.6.2, common/pod.go).
-_DASHBOARD, _CLIENT, _METRICS = 8265, 10001, 8080
 
 
 def build(owner: Owner, revision: Revision, replica: int) -> dict[str, Any]:
@@ -27,7 +26,8 @@ def build(owner: Owner, revision: Revision, replica: int) -> dict[str, Any]:
     }
     if plan.token_auth:
         cluster["authOptions"] = {"mode": "token"}
-    # KubeRay then leaves command and args as they are and gives `ray start` in a variable (1.6.2, common/pod.go).
+    # KubeRay then leaves command and args as they are and gives `ray start` in a variable (1.6.2,
+    # common/pod.go).
     own_command = {"ray.io/overwrite-container-cmd": "true"} if plan.backend is Backend.HEADLESS else None
     return {
         "apiVersion": "ray.io/v1",
@@ -50,13 +50,15 @@ def _head(owner: Owner, revision: Revision, replica: int) -> dict[str, Any]:
     found, mounts = _private_shm(_HEAD_OBJECT_STORE + 64 * _MIB)
     env = command.environment(owner, revision, replica=replica, server=False)
     ray = pod.container(owner, revision, name="ray-head", env=env, rdma=False, mounts=mounts)
+    # One declared port replaces KubeRay's default set, so all that are used are declared (1.6.2,
+    # common/pod.go).
     ray["ports"] = [
         {"name": name, "containerPort": port, "protocol": "TCP"}
         for name, port in (
             ("gcs-server", spec.ray.port),
-            ("dashboard", _DASHBOARD),
-            ("client", _CLIENT),
-            ("metrics", _METRICS),
+            ("dashboard", ports.RAY_DASHBOARD),
+            ("client", ports.RAY_CLIENT),
+            ("metrics", ports.RAY_METRICS),
         )
     ]
     if revision.plan.backend is Backend.HEADLESS:
@@ -120,7 +122,8 @@ def _workers(owner: Owner, revision: Revision, replica: int, group: WorkerGroup)
         "minReplicas": count,
         "maxReplicas": count,
         **({"numOfHosts": group.pods} if group.spans else {}),
-        # vllm-omni asks for bundles of {GPU: 1, CPU: 1}; the counts are said outright since KubeRay cannot guess every device.
+        # vllm-omni asks for bundles of {GPU: 1, CPU: 1}; the counts are said outright since KubeRay
+        # cannot guess every device.
         "rayStartParams": {
             "object-store-memory": str(sizes.object_store_bytes),
             **spec.ray.worker_start_params,

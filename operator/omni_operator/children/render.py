@@ -15,12 +15,12 @@ from omni_operator.children import (
     services,
     serving,
 )
-from omni_operator.children.names import Owner
+from omni_operator.children.names import RENDERED_BY, Owner
 from omni_operator.children.revision import Revision
 
 
 def children(owner: Owner, revision: Revision, *, replicas: int, service: ServiceSpec) -> list[dict[str, Any]]:
-    """The objects of the active revision.
+    """The objects of the active revision beside its ConfigMap.
 
     Args:
         owner: The OmniDeployment.
@@ -28,7 +28,7 @@ def children(owner: Owner, revision: Revision, *, replicas: int, service: Servic
         replicas: Copies of the pipeline; 0 keeps the plan (ConfigMap) and the public Service only.
         service: How the public Service looks; it may change without a new revision.
     """
-    out = [config_map.build(owner, revision), services.public(owner, revision, service)]
+    out = [services.public(owner, revision, service)]
     if replicas == 0:
         return out
     out += network_policy.build(owner, revision)
@@ -41,3 +41,18 @@ def children(owner: Owner, revision: Revision, *, replicas: int, service: Servic
         out.append(serving.build(owner, revision, replica))
     out.append(disruption_budget.build(owner, revision, replicas))
     return out
+
+
+def with_record(owner: Owner, revision: Revision, *, replicas: int, service: ServiceSpec) -> list[dict[str, Any]]:
+    """The ConfigMap, which exists before anything that was made from it, and the other objects."""
+    return [config_map.build(owner, revision), *children(owner, revision, replicas=replicas, service=service)]
+
+
+def record_metadata(owner: Owner, revision: Revision) -> dict[str, Any]:
+    """The part of a revision's ConfigMap that may be repaired.
+
+    It is neither the data nor the record of the operator that rendered the revision's workloads.
+    """
+    head = config_map.head(owner, revision)
+    kept = {key: value for key, value in head["metadata"]["annotations"].items() if key != RENDERED_BY}
+    return {**head, "metadata": {**head["metadata"], "annotations": kept}}

@@ -1,21 +1,32 @@
-"""A revision: one spec and one plan, kept together in an immutable ConfigMap so that a restart or a bad edit changes nothing.
+"""A revision: one spec and one plan, kept together in an immutable ConfigMap.
 
-The revision's name is a hash of both, so equal inputs find the revision that exists.
+So neither a restart of the operator nor a bad edit changes what runs. The revision's name is a hash
+of both, so equal inputs find the revision that exists.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
+import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from omni_operator.api.defaults import without_defaults
 from omni_operator.api.spec import OmniDeploymentSpec
+from omni_operator.children import names
 from omni_operator.planning.model import Plan
 
 # Fields that change what runs without a new revision: they are read from the live spec.
 LIVE_FIELDS = ("replicas", "suspend", "rollout")
 LIVE_SERVING_FIELDS = ("service", "warmUp")
+_DIGEST_VERSION = 1
+
+
+class UnreadableRevisionError(ValueError):
+    """The record of a revision was written by an operator that this one does not understand."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +38,8 @@ class Revision:
         spec_digest: Digest of the part of the spec that it was made from.
         spec: That spec.
         plan: Its plan.
-        checks_image: Whether its ConfigMap has what compares the image with it; those of earlier operators do not.
+        checks_image: Whether its ConfigMap has what compares the image with it; those of earlier
+            operators do not.
     """
 
     name: str
@@ -47,15 +59,22 @@ def spec_json(spec: OmniDeploymentSpec) -> dict[str, Any]:
     return raw
 
 
+def canonical(spec: OmniDeploymentSpec) -> dict[str, Any]:
+    """The part of a spec that makes a revision, without what equals the frozen defaults.
+
+    Two specs with equal canonical forms are the same revision, whichever operator wrote them:
+    defaults are those that a field had when it was introduced (api/frozen_defaults.json), so that a
+    default that a later operator changes makes no pipeline a new revision.
+    """
+    return without_defaults(spec_json(spec))
+
+
 def spec_digest(spec: OmniDeploymentSpec) -> str:
-    """Digest of the part of a spec that makes a revision."""
-    # Without defaults: a field that a later version of the operator adds must not make every pipeline a new revision.
-    raw: dict[str, Any] = spec.model_dump(by_alias=True, mode="json", exclude_none=True, exclude_defaults=True)
-    for field in LIVE_FIELDS:
-        raw.pop(field, None)
-    for field in LIVE_SERVING_FIELDS:
-        raw.get("serving", {}).pop(field, None)
-    return _digest({key: value for key, value in raw.items() if value})[:16]
+    """Versioned digest of the canonical form, such as 1-0c0ffee00c0ffee0.
+
+    A form that is made otherwise gets another number.
+    """
+    return f"{_DIGEST_VERSION}-{_digest(canonical(spec))[:16]}"
 
 
 def new_revision(*, spec: OmniDeploymentSpec, plan: Plan) -> Revision:
@@ -65,19 +84,62 @@ def new_revision(*, spec: OmniDeploymentSpec, plan: Plan) -> Revision:
     return Revision(name=name, spec_digest=digest, spec=spec, plan=plan)
 
 
-def load(*, name: str, digest: str, spec_text: str, plan_text: str, checks_image: bool = True) -> Revision:
+def from_config_map(*, name: str, annotations: Mapping[str, str], body: Mapping[str, Any]) -> Revision:
     """A revision from its ConfigMap.
 
     Raises:
-        ValueError: The texts are not what an operator of this version writes.
+        UnreadableRevisionError: The data is not what an operator of this version can read.
     """
-    return Revision(
-        name=name,
-        spec_digest=digest,
-        spec=OmniDeploymentSpec.model_validate_json(spec_text),
-        plan=Plan.model_validate_json(plan_text),
-        checks_image=checks_image,
-    )
+    data = body.get("data") or {}
+    try:
+        record = {"spec": data[names.SPEC_FILE], "plan": data[names.PLAN_FILE]}
+    except KeyError as exc:
+        msg = f"it has no {exc.args[0]}"
+        raise UnreadableRevisionError(msg) from exc
+    digest = annotations.get(names.SPEC_DIGEST, "")
+    return _load(name=name, digest=digest, record=record, checks_image=names.IMAGE_CHECK_FILE in data)
+
+
+def copy_of(revision: Revision) -> str:
+    """The record as an annotation of other children: compressed, about 3 KB."""
+    record = {
+        "digest": revision.spec_digest,
+        "spec": json.dumps(spec_json(revision.spec), sort_keys=True),
+        "plan": json.dumps(revision.plan.model_dump(mode="json"), sort_keys=True),
+    }
+    return base64.b64encode(zlib.compress(json.dumps(record).encode(), 9)).decode()
+
+
+def from_copy(*, name: str, annotations: Mapping[str, str], body: Mapping[str, Any]) -> Revision:
+    """A revision from the copy that `copy_of` made.
+
+    Raises:
+        UnreadableRevisionError: The annotation is not what `copy_of` writes.
+    """
+    del body
+    try:
+        record = json.loads(zlib.decompress(base64.b64decode(annotations[names.RECORD])))
+        return _load(name=name, digest=record["digest"], record=record, checks_image=True)
+    except (KeyError, ValueError, zlib.error) as exc:
+        msg = f"annotation {names.RECORD}: {exc}"
+        raise UnreadableRevisionError(msg) from exc
+
+
+def _load(*, name: str, digest: str, record: Mapping[str, str], checks_image: bool) -> Revision:
+    """Reads spec and plan without the fields that only a newer operator knows.
+
+    The pipeline keeps running by the fields that this operator knows.
+    """
+    try:
+        return Revision(
+            name=name,
+            spec_digest=digest,
+            spec=OmniDeploymentSpec.model_validate_json(record["spec"], extra="ignore"),
+            plan=Plan.model_validate_json(record["plan"]),
+            checks_image=checks_image,
+        )
+    except ValueError as exc:
+        raise UnreadableRevisionError(str(exc).replace("\n", " ")) from exc
 
 
 def _digest(value: Any) -> str:

@@ -1,4 +1,7 @@
-"""The public Service, whose name never changes and whose selector is the active revision, and the head's own."""
+"""The public Service and the head's own.
+
+The public one never changes its name, and its selector is the active revision.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,18 @@ import hashlib
 import json
 from typing import Any
 
+from omni_operator.api.ports import HEAD_GENERATION, HEAD_REGISTRATION
 from omni_operator.api.serving_spec import ServiceSpec
 from omni_operator.children import names
 from omni_operator.children.names import Component, Owner
 from omni_operator.children.revision import Revision
-from omni_operator.planning.ports import EPOCH_PORT, MASTER_PORT
 
 
 def public(owner: Owner, revision: Revision, service: ServiceSpec) -> dict[str, Any]:
     """The Service that clients use."""
     port = revision.spec.serving.port
-    # The digest differs when an annotation leaves the spec, which the live object alone could not tell.
+    # The digest differs when an annotation leaves the spec, which the live object alone could not
+    # tell.
     digest = hashlib.sha256(json.dumps(dict(service.annotations), sort_keys=True).encode()).hexdigest()[:16]
     annotations = {**service.annotations, names.SPEC_DIGEST: digest}
     return {
@@ -32,8 +36,11 @@ def public(owner: Owner, revision: Revision, service: ServiceSpec) -> dict[str, 
 
 
 def head(owner: Owner, revision: Revision, replica: int) -> dict[str, Any]:
-    """Headless Service of a replica's server: stages register before it is ready, at its pod's own address (backend Headless)."""
-    ports = {"master": MASTER_PORT, "epoch": EPOCH_PORT}
+    """Headless Service of a replica's server (backend Headless).
+
+    Stages register at the address of its pod before it is ready.
+    """
+    ports = {"master": HEAD_REGISTRATION, "generation": HEAD_GENERATION}
     return {
         "apiVersion": "v1",
         "kind": "Service",

@@ -1,6 +1,7 @@
-"""The serving Deployment of one replica: the API server and orchestrator, and the stages that run beside it.
+"""The serving Deployment of one replica: the API server, the orchestrator and their stages.
 
-With Ray it has no accelerator; on the other backends it runs stage 0 (Headless) or all stages (Local).
+With Ray it has no accelerator; on the other backends it runs stage 0 (Headless) or all stages
+(Local).
 """
 
 from __future__ import annotations
@@ -9,14 +10,17 @@ from typing import Any
 
 from omni_operator.children import command, names, pod
 from omni_operator.children.names import Component, Owner
-from omni_operator.children.revision import Revision
+from omni_operator.children.revision import Revision, copy_of
 
 _PROBE_PERIOD = 5
 _LIVENESS_PERIOD = 15
 
 
 def build(owner: Owner, revision: Revision, replica: int) -> dict[str, Any]:
-    """The Deployment. It never carries ray.io/cluster: KubeRay deletes pods by that label alone (1.6.2)."""
+    """The Deployment.
+
+    It never carries ray.io/cluster: KubeRay deletes pods by that label alone (1.6.2).
+    """
     plan, spec = revision.plan, revision.spec
     sizes, stages = plan.serving.sizes, plan.serving.stages
     found, mounts = pod.volumes(owner, revision, replica=replica, shm_bytes=sizes.shm_bytes, config=True)
@@ -43,6 +47,7 @@ def build(owner: Owner, revision: Revision, replica: int) -> dict[str, Any]:
             Component.SERVING,
             revision=revision.name,
             replica=replica,
+            annotations={names.RECORD: copy_of(revision)},
             extra_labels=dict(spec.placement.labels),
         ),
         "spec": {
@@ -71,7 +76,11 @@ def build(owner: Owner, revision: Revision, replica: int) -> dict[str, Any]:
 
 
 def _probes(revision: Revision) -> dict[str, Any]:
-    """The socket does not listen before all stages are ready, so /health answers nothing while starting (0.14 - 0.30)."""
+    """Probes of the server.
+
+    It does not listen before all stages are ready, so /health cannot be reached while it starts
+    (0.14 - 0.30).
+    """
     spec = revision.spec.serving
     health = {"httpGet": {"path": "/health", "port": "http"}}
     budget = command.startup_seconds(revision)

@@ -1,4 +1,4 @@
-"""What each stage of a pipeline needs on a backend: its devices, its copies, and whom it shares devices with."""
+"""What each stage needs on a backend: its devices, its copies, and with whom it shares devices."""
 
 from __future__ import annotations
 
@@ -17,28 +17,30 @@ class StageDemand:
         id: Its id in the pipeline.
         devices: Logical devices of all its copies; stages that name one together share it.
         replicas: Copies.
-        apart: Whether copies may be in pods of their own.
-        spans: Whether its accelerators may be in several pods: a language model that vLLM runs by Ray actors of its own.
+        across_pods: Whether copies may be in pods of their own.
+        spans: Whether its accelerators may be in several pods: a language model that vLLM runs by
+            Ray actors of its own.
     """
 
     id: int
     devices: tuple[int, ...]
     replicas: int = 1
-    apart: bool = True
+    across_pods: bool = True
     spans: bool = False
 
     @property
-    def each(self) -> int:
+    def per_replica(self) -> int:
         """Devices of one copy."""
         return len(self.devices) // self.replicas
 
 
 def demands(
-    pipeline: Pipeline, spec: OmniDeploymentSpec, *, backend: Backend, apart: bool = True
+    pipeline: Pipeline, spec: OmniDeploymentSpec, *, backend: Backend, across_pods: bool = True
 ) -> tuple[StageDemand, ...]:
-    """The demand of every stage: the pipeline's own, or what the spec says, which is then the stage's alone.
+    """The demand of every stage: the pipeline's own, or that of the spec for this stage alone.
 
-    With Ray an actor takes one accelerator whatever the stage is (0.14, 0.16: one bundle {GPU: 1} per stage).
+    With Ray an actor takes one accelerator whatever the stage is (0.14, 0.16: one bundle {GPU: 1}
+    per stage).
     """
     if backend is Backend.RAY:
         return tuple(StageDemand(id=stage.id, devices=(stage.id,)) for stage in pipeline.stages)
@@ -54,24 +56,27 @@ def demands(
             devices = tuple(range(fresh, fresh + each * replicas))
             fresh += each * replicas
         spans = backend is Backend.HEADLESS and _may_span(stage, override) and replicas == 1
-        made.append(StageDemand(id=stage.id, devices=devices, replicas=replicas, apart=apart, spans=spans))
+        made.append(StageDemand(id=stage.id, devices=devices, replicas=replicas, across_pods=across_pods, spans=spans))
     return tuple(made)
 
 
 def _may_span(stage: Stage, override: StageOverride | None) -> bool:
-    """Whether vLLM's own Ray executor can run it (0.20 on): not the head's stage, and no diffusion, which has none (abstract.py)."""
+    """Whether vLLM's own Ray executor can run the stage (0.20 on).
+
+    It cannot run the head's stage, nor diffusion, which has no such executor (abstract.py).
+    """
     executor = ((override.engine_args or {}) if override else {}).get("distributed_executor_backend", "ray")
     return stage.id != 0 and stage.kind is not StageKind.DIFFUSION and executor == "ray"
 
 
-def units(stages: Sequence[StageDemand]) -> list[list[StageDemand]]:
-    """Stages that share an accelerator, directly or through another, in one list; these stay in one pod."""
+def device_groups(stages: Sequence[StageDemand]) -> list[list[StageDemand]]:
+    """Stages that share an accelerator, directly or through another stage; they stay in one pod."""
     found: list[list[StageDemand]] = []
     for stage in stages:
-        near = [unit for unit in found if any(set(stage.devices) & set(other.devices) for other in unit)]
-        found = [unit for unit in found if unit not in near]
-        found.append([*(member for unit in near for member in unit), stage])
-    return sorted(found, key=lambda unit: min(stage.id for stage in unit))
+        near = [group for group in found if any(set(stage.devices) & set(other.devices) for other in group)]
+        found = [group for group in found if group not in near]
+        found.append([*(member for group in near for member in group), stage])
+    return sorted(found, key=lambda group: min(stage.id for stage in group))
 
 
 def numbered(stages: Sequence[StageDemand]) -> dict[int, tuple[int, ...]]:

@@ -1,13 +1,16 @@
 """Layouts of a pipeline: which stages share a pod, and which pods a node.
 
-Ray places one actor per stage by PACK and takes no wish from us, so all workers must be equal in reach: either one pod holds
-every accelerator of the pipeline (OneNode), or every stage has an equal pod of its own (Spread). Several small pods pinned to
-one node are not a layout: they could end on a node that cannot hold them all.
+Ray places one actor per stage by PACK and takes no wish from us, so all workers must be equal in
+reach: either one pod holds every accelerator of the pipeline (OneNode), or every stage has an equal
+pod of its own (Spread). Several small pods pinned to one node are not a layout: they could end on a
+node that cannot hold them all.
 
-Local is one pod. Headless is any partition of the stages into two or more pods: stage 0 in the serving pod, and stages that
-share an accelerator together. All partitions of few stages are looked at: 4140 of 8, and nothing that is shipped has more. Those
-of many are too many (a user may describe 16 stages: 10 480 142 147), so their pods are of successive stages only. A stage that
-no node could hold even if it were empty is in as few equal pods as nodes can hold, when its engine can be (`spans`).
+Local is one pod. Headless is any partition of the stages into two or more pods: stage 0 in the
+serving pod, and stages that share an accelerator together. All partitions of few stages are tried:
+4140 of 8, and nothing that is shipped has more. Those of many are too many (a user may describe
+16 stages: 10 480 142 147), so their pods are of successive stages only. A stage that no node could
+hold even if it were empty is in as few equal pods as nodes can hold, when its engine can be
+(`spans`).
 """
 
 from __future__ import annotations
@@ -16,8 +19,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from omni_operator.api.spec import Backend, Strategy
-from omni_operator.planning.demand import StageDemand, units
-from omni_operator.planning.model import Reach
+from omni_operator.connectors.transport import Reach
+from omni_operator.planning.demand import StageDemand, device_groups
 
 SERVING = "serving"
 _FEW = 8
@@ -76,7 +79,10 @@ class Layout:
         return next(shape for shape in self.shapes if stage in shape.stages)
 
     def reach(self, producer: int, consumer: int) -> Reach:
-        """How far apart the ends of an edge may be. With Ray they are the serving pod and a worker, whatever the stages."""
+        """How far apart the ends of an edge may be.
+
+        With Ray they are the serving pod and a worker, whatever the stages.
+        """
         if self.by_ray:
             return Reach.SAME_NODE if self.follows else Reach.CROSS_NODE
         together = any(producer in shape.stages and consumer in shape.stages for shape in self.shapes)
@@ -84,7 +90,7 @@ class Layout:
 
 
 def layouts(
-    stages: Sequence[StageDemand], *, backend: Backend, wanted: Strategy, largest: int, whole: int
+    stages: Sequence[StageDemand], *, backend: Backend, wanted: Strategy, largest: int, largest_empty: int
 ) -> Iterator[Layout]:
     """The layouts of a backend.
 
@@ -93,7 +99,7 @@ def layouts(
         backend: How stages run.
         wanted: What the user asks for.
         largest: Accelerators of the largest pod that any node could hold; larger pods are left out.
-        whole: The same, if all nodes were empty; a stage that needs more spans nodes.
+        largest_empty: The same, if all nodes were empty; a stage that needs more spans nodes.
     """
     if backend is Backend.RAY:
         yield from _with_ray(len(stages), wanted=wanted)
@@ -102,8 +108,8 @@ def layouts(
         if wanted is not Strategy.SPREAD and everything.accelerators <= largest:
             yield Layout(backend=backend, strategy=Strategy.ONE_NODE, serving=everything)
     elif wanted is not Strategy.ONE_NODE:
-        blocks = _Blocks(units(stages), largest=largest, whole=whole)
-        yield from _headless(blocks, finest=wanted is Strategy.SPREAD)
+        groups = _DeviceGroups(device_groups(stages), largest=largest, largest_empty=largest_empty)
+        yield from _headless(groups, one_pod_per_group=wanted is Strategy.SPREAD)
 
 
 def _with_ray(stages: int, *, wanted: Strategy) -> Iterator[Layout]:
@@ -118,41 +124,49 @@ def _with_ray(stages: int, *, wanted: Strategy) -> Iterator[Layout]:
             yield Layout(backend=Backend.RAY, strategy=strategy, serving=serving, workers=(workers,))
 
 
-def _headless(blocks: _Blocks, *, finest: bool) -> Iterator[Layout]:
-    for found in blocks.finest() if finest else blocks.partitions():
+def _headless(groups: _DeviceGroups, *, one_pod_per_group: bool) -> Iterator[Layout]:
+    for found in groups.one_pod_per_group() if one_pod_per_group else groups.partitions():
         if len(found) > 1:
-            serving, *workers = map(blocks.shape, sorted(found, reverse=True))
+            serving, *workers = map(groups.shape, sorted(found, reverse=True))
             yield Layout(backend=Backend.HEADLESS, strategy=Strategy.SPREAD, serving=serving, workers=tuple(workers))
 
 
 @dataclass(slots=True)
-class _Blocks:
-    """Sets of units, each a number with a bit per unit, the first unit's highest, and their pods, which many layouts share."""
+class _DeviceGroups:
+    """Sets of device groups, and their pods, which many layouts share.
 
-    atoms: Sequence[Sequence[StageDemand]]
+    A set is a number with one bit per group, the first group's bit the highest.
+    """
+
+    groups: Sequence[Sequence[StageDemand]]
     largest: int = field(kw_only=True)
-    whole: int = field(kw_only=True)
+    largest_empty: int = field(kw_only=True)
     _shapes: dict[int, PodShape] = field(init=False, default_factory=dict)
 
     @property
     def bits(self) -> tuple[int, ...]:
-        """The units, each alone."""
-        return tuple(1 << place for place in reversed(range(len(self.atoms))))
+        """The device groups, each alone."""
+        return tuple(1 << place for place in reversed(range(len(self.groups))))
 
-    def shape(self, block: int) -> PodShape:
-        """The pod of a block."""
-        if block not in self._shapes:
-            mine = [stage for bit, unit in zip(self.bits, self.atoms, strict=True) if block & bit for stage in unit]
-            self._shapes[block] = _block(sorted(mine, key=lambda stage: stage.id), whole=self.whole)
-        return self._shapes[block]
+    def shape(self, members: int) -> PodShape:
+        """The pod of a set of device groups."""
+        if members not in self._shapes:
+            mine = [
+                stage for bit, group in zip(self.bits, self.groups, strict=True) if members & bit for stage in group
+            ]
+            self._shapes[members] = _pod(sorted(mine, key=lambda stage: stage.id), largest_empty=self.largest_empty)
+        return self._shapes[members]
 
-    def finest(self) -> Iterator[tuple[int, ...]]:
-        """The partition with a block per unit, where nodes are large enough for it."""
+    def one_pod_per_group(self) -> Iterator[tuple[int, ...]]:
+        """The partition with one pod per device group, where nodes are large enough for it."""
         if all(map(self._able, self.bits)):
             yield self.bits
 
     def partitions(self) -> Iterator[tuple[int, ...]]:
-        """All partitions that nodes are large enough for, each once; of many units, those into blocks of successive ones."""
+        """All partitions that nodes are large enough for, each once.
+
+        With many groups only those whose pods have successive groups.
+        """
         return self._partitions(self.bits)
 
     def _partitions(self, bits: Sequence[int]) -> Iterator[tuple[int, ...]]:
@@ -164,24 +178,28 @@ class _Blocks:
             return
         for smaller in self._partitions(bits[1:]):
             yield (first, *smaller)
-            for at, block in enumerate(smaller if len(self.atoms) <= _FEW else smaller[:1]):
-                if self._able(first | block):  # no larger block would be, either
-                    yield (*smaller[:at], first | block, *smaller[at + 1 :])
+            for at, members in enumerate(smaller if len(self.groups) <= _FEW else smaller[:1]):
+                if self._able(first | members):  # no larger set would be, either
+                    yield (*smaller[:at], first | members, *smaller[at + 1 :])
 
-    def _able(self, block: int) -> bool:
-        return self.shape(block).accelerators <= self.largest
+    def _able(self, members: int) -> bool:
+        return self.shape(members).accelerators <= self.largest
 
 
-def _block(stages: Sequence[StageDemand], *, whole: int) -> PodShape:
+def _pod(stages: Sequence[StageDemand], *, largest_empty: int) -> PodShape:
     first = stages[0]
     if first.id == 0:
         return _shape(SERVING, stages)
     name = "-".join(["stage", *(str(stage.id) for stage in stages)])
-    if len(stages) == 1 and first.replicas > 1 and first.apart:  # the copies of a stage that is alone may be apart
-        return PodShape(name=name, stages=(first.id,), accelerators=first.each, copies=first.replicas)
-    if len(stages) == 1 and first.spans and first.each > whole > 0:
-        pods = next(n for n in range(2, first.each + 1) if first.each % n == 0 and first.each // n <= whole)
-        return PodShape(name=name, stages=(first.id,), accelerators=first.each // pods, copies=pods, spans=True)
+    if len(stages) == 1 and first.replicas > 1 and first.across_pods:  # each copy in a pod of its own
+        return PodShape(name=name, stages=(first.id,), accelerators=first.per_replica, copies=first.replicas)
+    if len(stages) == 1 and first.spans and first.per_replica > largest_empty > 0:
+        pods = next(
+            n
+            for n in range(2, first.per_replica + 1)
+            if first.per_replica % n == 0 and first.per_replica // n <= largest_empty
+        )
+        return PodShape(name=name, stages=(first.id,), accelerators=first.per_replica // pods, copies=pods, spans=True)
     return _shape(name, stages)
 
 

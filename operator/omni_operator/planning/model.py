@@ -1,46 +1,34 @@
-"""The Plan and its parts. A Plan is kept as JSON in its revision's ConfigMap, so it is a pydantic model."""
+"""The Plan and its parts.
+
+A Plan is kept as JSON in its revision's ConfigMap, so it is a pydantic model.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
+from omni_operator.api import ports
 from omni_operator.api.conditions import ConditionType, Reason
 from omni_operator.api.spec import AcceleratorType, Backend, Connector, Protocol, Strategy
-from omni_operator.engine.connector import Rejection
-from omni_operator.engine.release import EdgeUse
-
-
-class Reach(StrEnum):
-    """How far apart the two ends of an edge are, as the pods are constrained."""
-
-    SAME_POD = "SamePod"
-    SAME_NODE = "SameNode"
-    CROSS_NODE = "CrossNode"
-
-
-class PodSecurity(StrEnum):
-    """Pod security level that a namespace enforces (label pod-security.kubernetes.io/enforce)."""
-
-    PRIVILEGED = "privileged"
-    BASELINE = "baseline"
-    RESTRICTED = "restricted"
-
-    @classmethod
-    def of(cls, labels: Mapping[str, str]) -> PodSecurity:
-        """The level of a namespace with these labels; without the label everything is permitted."""
-        level = labels.get("pod-security.kubernetes.io/enforce", cls.PRIVILEGED.value)
-        return cls(level) if level in set(cls) else cls.PRIVILEGED
+from omni_operator.connectors.transport import Reach, Rejection
+from omni_operator.engine.release import PayloadKind
+from omni_operator.topology.namespace import PodSecurity
 
 
 class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class Rejected(_Value):
+def _renamed(raw: Any, names: Mapping[str, str]) -> Any:
+    """The current names of keys in a plan that an earlier operator has written."""
+    return {names.get(key, key): value for key, value in raw.items()} if isinstance(raw, Mapping) else raw
+
+
+class TransportRejection(_Value):
     """A better transport that was not usable."""
 
     choice: str
@@ -57,11 +45,12 @@ class EdgePlan(_Value):
         from_stage: Name of the producer.
         to_stage: Name of the consumer.
         reach: How far apart the ends are.
-        use: What the edge asks of its connector.
+        payload_kind: What the edge asks of its connector.
         connector: The connector; None when the server hands results on itself.
         connector_class: Its class in the release.
         protocol: What carries the bytes.
-        payload_bytes: What passes at one time, usually; 0 without a connector, and in plans that were made before this was kept.
+        payload_bytes: What passes at one time, usually; 0 without a connector, and in plans that
+            were made before this was kept.
         max_payload_bytes: Bound of what one request sends.
         pool_bytes: Memory pool of each end that pins one (TransferEngine); 0 for others.
         port: Base port of the producer's listener; 0 when the connector has none.
@@ -74,7 +63,7 @@ class EdgePlan(_Value):
     from_stage: str
     to_stage: str
     reach: Reach
-    use: EdgeUse = EdgeUse.WHOLE
+    payload_kind: PayloadKind = PayloadKind.ONE_PART
     connector: Connector | None
     connector_class: str
     protocol: Protocol
@@ -83,7 +72,12 @@ class EdgePlan(_Value):
     pool_bytes: int = 0
     port: int = 0
     reason: str
-    rejected: tuple[Rejected, ...] = ()
+    rejected: tuple[TransportRejection, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _earlier(cls, raw: Any) -> Any:
+        return _renamed(raw, {"use": "payload_kind"})
 
 
 class Sizes(_Value):
@@ -94,7 +88,8 @@ class Sizes(_Value):
         object_store_bytes: Ray's object store; 0 in a pod that is no Ray node.
         memory_bytes: Memory request; holds all of this.
         pool_bytes: Pools of connectors: store segments and buffers, pinned pools of every rank.
-        disk_bytes: Request of ephemeral storage: logs and caches, and what Ray spills of its object store.
+        disk_bytes: Request of ephemeral storage: logs and caches, and what Ray spills of its object
+            store.
     """
 
     shm_bytes: int
@@ -111,7 +106,8 @@ class StagePlan(_Value):
         id: Its id.
         name: Its name.
         pod: Name of the worker group that runs it, or "serving"; with Ray, where it may run.
-        devices: Devices that it sees in its pod; with several copies in several pods, those of one copy; none for one that spans pods.
+        devices: Devices that it sees in its pod; with several copies in several pods, those of one
+            copy; none for one that spans pods.
         replicas: Copies.
     """
 
@@ -123,7 +119,7 @@ class StagePlan(_Value):
 
 
 class ServingPod(_Value):
-    """The serving pod: the API server, and on backends without Ray the stages that it runs itself."""
+    """The serving pod: the API server, and on backends without Ray stages of its own."""
 
     accelerators: int = 0
     stages: tuple[str, ...] = ()
@@ -132,9 +128,10 @@ class ServingPod(_Value):
 
 
 class WorkerGroup(_Value):
-    """Equal worker pods; `accelerators` and `stages` count for one pod (with Ray, stages are placed by Ray).
+    """Equal worker pods; `accelerators` and `stages` are those of one pod.
 
-    With `spans` they run one stage together: its process in the first pod, its workers, by Ray, in all.
+    With Ray, Ray places the stages. With `spans` the pods run one stage together: its process in
+    the first pod, its workers, by Ray, in all.
     """
 
     name: str
@@ -157,13 +154,13 @@ class StorePlan(_Value):
     protocol: Protocol
     segment_bytes: int
     localbuf_bytes: int
-    rpc_port: int = 50051
-    http_port: int = 8080
-    metrics_port: int = 9003
+    rpc_port: int = ports.MOONCAKE_MASTER
+    http_port: int = ports.MOONCAKE_METADATA
+    metrics_port: int = ports.MOONCAKE_METRICS
 
 
 class Domains(_Value):
-    """Values of placement.topologyKey; pods of a replica start in one of `able`, and rather in one of `free`.
+    """Values of placement.topologyKey where the pods of a replica may start.
 
     Attributes:
         able: Domains whose nodes, if they were empty, hold a whole replica.
@@ -178,11 +175,11 @@ class Plan(_Value):
     """Everything that is decided before objects are made. Equal inputs give equal plans."""
 
     version: str
-    line: str
+    series: str
     pipeline: str
     backend: Backend
     strategy: Strategy
-    streams: bool = False
+    async_chunk: bool = False
     accelerator: AcceleratorType
     accelerator_resource: str | None
     serving: ServingPod
@@ -200,6 +197,11 @@ class Plan(_Value):
     domains: Domains | None = None
     notes: tuple[str, ...] = ()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _earlier(cls, raw: Any) -> Any:
+        return _renamed(raw, {"line": "series", "streams": "async_chunk"})
+
     @property
     def accelerators(self) -> int:
         """Accelerators of one replica of the pipeline."""
@@ -213,8 +215,8 @@ class Plan(_Value):
     @property
     def transport(self) -> str:
         """The transports in use, for a column: shm, or MooncakeStore/tcp."""
-        carried = [edge for edge in self.edges if edge.connector is not None]
-        used = {"shm" if e.protocol is Protocol.SHM else f"{e.connector}/{e.protocol}" for e in carried}
+        by_connector = [edge for edge in self.edges if edge.connector is not None]
+        used = {"shm" if e.protocol is Protocol.SHM else f"{e.connector}/{e.protocol}" for e in by_connector}
         return ", ".join(sorted(used)) or "none"
 
 
@@ -227,7 +229,7 @@ class Planned:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refused:
+class PlanError:
     """No plan; nothing may be created for it and nothing that runs is touched."""
 
     condition: ConditionType

@@ -1,4 +1,7 @@
-"""What the schema cannot know of a spec: names of stages and edges, what a backend cannot do, embedded objects."""
+"""What the schema cannot check in a spec.
+
+Names of stages and edges, limits of a backend, and embedded objects.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from omni_operator.api.spec import Backend, OmniDeploymentSpec, StageOverride, Strategy
-from omni_operator.engine.pipeline import OWNED_KEYS, Pipeline, Stage, StageKind
+from omni_operator.engine.flags import flag_of
+from omni_operator.engine.pipeline import Pipeline, Stage, StageKind
 from omni_operator.engine.release import ConfigFormat, Release
-from omni_operator.planning.demand import demands, units
-from omni_operator.planning.model import PodSecurity
+from omni_operator.planning.demand import demands, device_groups
 from omni_operator.topology.inventory import affinity_problem
+from omni_operator.topology.namespace import PodSecurity
 from omni_operator.topology.quantity import parse
 
 PARALLEL = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
@@ -65,6 +69,11 @@ def bad_overrides(
         where = f"engine.env[{variable.name}].valueFrom"
         if variable.value_from is not None and (message := _bad_source(where, variable.value_from)):
             return message
+    if (owned := next((a for a in spec.engine.extra_args if flag_of(a) in release.flags.owned), None)) is not None:
+        return (
+            f"engine.extraArgs {owned}: the operator sets that flag; remove it and use the field of the spec that "
+            "stands for it"
+        )
     if Backend.RAY in backends and (flag := _parallel_flag(spec.engine.extra_args)) is not None:
         return f"engine.extraArgs {flag}: with backend Ray an actor sees one accelerator; remove it"
     if problem := affinity_problem(spec.placement.affinity or {}):
@@ -72,7 +81,8 @@ def bad_overrides(
     weights = spec.model.weights
     if weights and weights.host_path and pod_security is not PodSecurity.PRIVILEGED:
         return (
-            f"model.weights.hostPath: the namespace enforces pod security level {pod_security}, which forbids hostPath; use "
+            f"model.weights.hostPath: the namespace enforces pod security level {pod_security}, which forbids "
+            f"hostPath; use "
             "model.weights.claim"
         )
     return None
@@ -82,7 +92,8 @@ def _with_ray(where: str, override: StageOverride, *, pods_ours: bool) -> str | 
     """What an actor with one accelerator, placed by Ray, cannot do (0.14, 0.16)."""
     if (override.accelerators or 1) > 1:
         return (
-            f"{where}.accelerators {override.accelerators}: with backend Ray an actor sees one accelerator, so every stage has "
+            f"{where}.accelerators {override.accelerators}: with backend Ray an actor sees one accelerator, so every "
+            f"stage has "
             "exactly 1; remove it"
         )
     if (override.replicas or 1) > 1:
@@ -95,7 +106,8 @@ def _with_ray(where: str, override: StageOverride, *, pods_ours: bool) -> str | 
             return f"{where}.engineArgs.{key} {args[key]}: with backend Ray an actor sees one accelerator; remove it"
     if args.get("distributed_executor_backend") == "ray":
         return (
-            f"{where}.engineArgs.distributed_executor_backend ray: inside a Ray actor it waits for accelerators that the actor "
+            f"{where}.engineArgs.distributed_executor_backend ray: inside a Ray actor it waits for accelerators that "
+            f"the actor "
             "itself holds; remove it"
         )
     if override.resources and not pods_ours:
@@ -111,10 +123,16 @@ def _without_ray(where: str, override: StageOverride, *, stage: Stage, release: 
     """What the configuration of a stage process cannot say, or says twice."""
     args = override.engine_args or {}
     if (override.replicas or 1) > 1 and release.config_format is ConfigFormat.STAGE_ARGS:
-        return f"{where}.replicas {override.replicas}: vllm-omni {release.line} runs one copy of a stage; raise spec.replicas instead"
-    for key in OWNED_KEYS:
+        return (
+            f"{where}.replicas {override.replicas}: vllm-omni {release.series} runs one copy of a stage; raise "
+            "spec.replicas instead"
+        )
+    for key in release.owned_stage_keys:
         if key in args:
-            return f"{where}.engineArgs.{key}: the operator sets it; remove it and use the field of the spec that stands for it"
+            return (
+                f"{where}.engineArgs.{key}: the operator sets it; remove it and use the field of the spec that stands "
+                "for it"
+            )
     accelerators = override.accelerators or stage.accelerators
     if stage.kind is StageKind.DIFFUSION:
         if override.accelerators and accelerators != stage.accelerators and not _parallel_keys(args):
@@ -125,14 +143,14 @@ def _without_ray(where: str, override: StageOverride, *, stage: Stage, release: 
         return None
     given = {key: args[key] for key in PARALLEL if key in args}
     try:
-        world = math.prod(int(value) for value in given.values())
+        needed = math.prod(int(value) for value in given.values())
     except (TypeError, ValueError):
         return f"{where}.engineArgs: {given} must be whole numbers; correct them"
-    if given and world != accelerators:
+    if given and needed != accelerators:
         said = ", ".join(f"{key} {value}" for key, value in given.items())
         return (
-            f"{where}.engineArgs: {said} needs {world} accelerators and the stage has {accelerators}, which the engine refuses; "
-            f"set {where}.accelerators to {world}"
+            f"{where}.engineArgs: {said} needs {needed} accelerators and the stage has {accelerators}, which the "
+            f"engine refuses; set {where}.accelerators to {needed}"
         )
     return None
 
@@ -147,10 +165,12 @@ def _bad_source(where: str, sources: Mapping[str, Any]) -> str | None:
 
 
 def _parallel_flag(args: Sequence[str]) -> str | None:
-    """A flag that gives every stage more than one accelerator: 0.14 and 0.16 merge the command line into each."""
+    """A flag that gives every stage more than one accelerator.
+
+    0.14 and 0.16 merge the command line into each stage.
+    """
     for arg in args:
-        flag = arg.split("=", 1)[0].replace("_", "-")
-        if flag in {"-tp", "-pp", "-dp", *(f"--{key.replace('_', '-')}" for key in PARALLEL)}:
+        if flag_of(arg) in {"-tp", "-pp", "-dp", *(f"--{key.replace('_', '-')}" for key in PARALLEL)}:
             return arg
     return None
 
@@ -165,19 +185,21 @@ def _bad_backend(spec: OmniDeploymentSpec, *, pipeline: Pipeline, backends: Sequ
         return None
     if spec.ray.cluster_ref:
         return (
-            f"ray.clusterRef {spec.ray.cluster_ref.name}: backend {backends[0]} runs stages in pods of its own and joins no "
+            f"ray.clusterRef {spec.ray.cluster_ref.name}: backend {backends[0]} runs stages in pods of its own and "
+            f"joins no "
             "RayCluster; remove it"
         )
     strategy = spec.placement.strategy
     if tuple(backends) == (Backend.HEADLESS,):
         if strategy is Strategy.ONE_NODE:
             return (
-                "placement.strategy OneNode: backend Headless runs stages in several pods, which may end on several nodes; set "
-                "engine.backend to Local for one pod"
+                "placement.strategy OneNode: backend Headless runs stages in several pods, which may end on several "
+                "nodes; set engine.backend to Local for one pod"
             )
-        if len(units(demands(pipeline, spec, backend=Backend.HEADLESS))) < 2:
+        if len(device_groups(demands(pipeline, spec, backend=Backend.HEADLESS))) < 2:
             return (
-                f"engine.backend Headless: the stages of pipeline {pipeline.name} share their accelerators, so they stay in one "
+                f"engine.backend Headless: the stages of pipeline {pipeline.name} share their accelerators, so they "
+                f"stay in one "
                 "pod; use Local, or give a stage its own with stages[].accelerators"
             )
     if tuple(backends) == (Backend.LOCAL,) and strategy is Strategy.SPREAD:

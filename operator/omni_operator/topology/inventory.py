@@ -1,7 +1,7 @@
-"""Nodes and Pods as the planner sees them: what is there, what is free, who may use it.
+"""Nodes and Pods as the planner sees them: what is allocatable, what is available, who may use it.
 
-Values only: the controller and the CLI make them from watch events or files. Extended resources (accelerators, RDMA devices)
-are whole numbers by definition of the API, so counts are ints.
+Values only: the controller and the CLI make them from watch events or files. Extended resources
+(accelerators, RDMA devices) are whole numbers by definition of the API, so counts are ints.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ class Toleration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """One node; `offers` and `free` count extended resources."""
+    """One node; `allocatable` and `available` count extended resources."""
 
     name: str
     labels: Mapping[str, str] = field(default_factory=dict)
     taints: tuple[Taint, ...] = ()
     ready: bool = True
     cordoned: bool = False
-    offers: Mapping[str, int] = field(default_factory=dict)
-    free: Mapping[str, int] = field(default_factory=dict)
+    allocatable: Mapping[str, int] = field(default_factory=dict)
+    available: Mapping[str, int] = field(default_factory=dict)
 
     def admits(self, *, selector: Mapping[str, str], tolerations: Iterable[Toleration]) -> bool:
         """Whether a pod with this selector and these tolerations may be scheduled here."""
@@ -76,7 +76,7 @@ class Inventory:
         """Nodes with what pods hold taken off.
 
         Args:
-            nodes: Nodes as offered; their `free` is computed here.
+            nodes: Nodes as offered; their `available` is computed here.
             held: Pairs of a node name and the extended resources that a pod there has requested.
         """
         taken: dict[str, dict[str, int]] = {}
@@ -85,10 +85,10 @@ class Inventory:
             for resource, count in requests.items():
                 mine[resource] = mine.get(resource, 0) + count
         made = []
-        for offered in sorted(nodes, key=lambda n: n.name):
-            used = taken.get(offered.name, {})
-            free = {r: max(0, count - used.get(r, 0)) for r, count in offered.offers.items()}
-            made.append(replace(offered, free=free))
+        for node in sorted(nodes, key=lambda n: n.name):
+            used = taken.get(node.name, {})
+            available = {r: max(0, count - used.get(r, 0)) for r, count in node.allocatable.items()}
+            made.append(replace(node, available=available))
         return cls(nodes=tuple(made))
 
     def admitting(self, *, selector: Mapping[str, str], tolerations: Iterable[Toleration]) -> tuple[Node, ...]:
@@ -98,8 +98,8 @@ class Inventory:
 
 
 def rdma_resources(node: Node) -> tuple[str, ...]:
-    """RDMA resources a node offers, by name."""
-    return tuple(sorted(r for r, count in node.offers.items() if r.startswith(RDMA_PREFIX) and count > 0))
+    """RDMA resources of a node, by name."""
+    return tuple(sorted(r for r, count in node.allocatable.items() if r.startswith(RDMA_PREFIX) and count > 0))
 
 
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
@@ -114,7 +114,10 @@ _COUNTS = {
 
 
 def affinity_problem(affinity: Mapping[str, Any]) -> str | None:
-    """What cannot be read in a pod's affinity, which the schema leaves open; None when the rest of this module can read it."""
+    """What cannot be read in a pod's affinity; None when this module can read all of it.
+
+    The schema leaves the field open.
+    """
     for kind in ("nodeAffinity", "podAffinity", "podAntiAffinity"):
         if not isinstance(affinity.get(kind) or {}, Mapping):
             return f"{kind} must be an object"
@@ -129,7 +132,11 @@ def affinity_problem(affinity: Mapping[str, Any]) -> str | None:
             listed = term.get(kind) or []
             for expression in listed if isinstance(listed, list) else [None]:
                 if not _readable(expression):
-                    return f"nodeAffinity: in {kind}, {expression!r} is not a key, an operator ({', '.join(_COUNTS)}) and its values"
+                    operators = ", ".join(_COUNTS)
+                    return (
+                        f"nodeAffinity: in {kind}, {expression!r} is not a key, an operator ({operators}) and its "
+                        "values"
+                    )
     return None
 
 
@@ -139,8 +146,8 @@ def _readable(expression: Any) -> bool:
     operator, values = expression.get("operator"), expression.get("values") or []
     if not isinstance(operator, str) or operator not in _COUNTS or not isinstance(values, list):
         return False
-    whole = operator not in {"Gt", "Lt"} or all(str(value).lstrip("-").isdecimal() for value in values)
-    return whole and len(values) in _COUNTS[operator]
+    integers = operator not in {"Gt", "Lt"} or all(str(value).lstrip("-").isdecimal() for value in values)
+    return integers and len(values) in _COUNTS[operator]
 
 
 def matches_affinity(node: Node, affinity: Mapping[str, Any]) -> bool:
@@ -153,10 +160,10 @@ def matches_affinity(node: Node, affinity: Mapping[str, Any]) -> bool:
 def _meets(node: Node, term: Mapping[str, Any]) -> bool:
     by_label = [(node.labels.get(e["key"]), e) for e in term.get("matchExpressions") or ()]
     by_field = [(node.name if e["key"] == "metadata.name" else None, e) for e in term.get("matchFields") or ()]
-    return bool(by_label or by_field) and all(_holds(value, e) for value, e in (*by_label, *by_field))
+    return bool(by_label or by_field) and all(_satisfies(value, e) for value, e in (*by_label, *by_field))
 
 
-def _holds(value: str | None, expression: Mapping[str, Any]) -> bool:
+def _satisfies(value: str | None, expression: Mapping[str, Any]) -> bool:
     operator, values = expression["operator"], expression.get("values") or ()
     match operator:
         case "In":

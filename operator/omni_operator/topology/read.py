@@ -1,7 +1,8 @@
-"""Nodes and pods from the API's JSON: the one place that knows where capacity, taints and requests are written."""
+"""Nodes and pods from the API's JSON; only this module reads capacity, taints and requests."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,19 +14,20 @@ _ON_ITS_WAY = frozenset({None, "PodInitializing", "ContainerCreating"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Container:
-    """A container of a pod as the kubelet tells it.
+    """A container of a pod as the kubelet reports it.
 
     Attributes:
         name: Its name.
         waits: Why it does not run, such as CrashLoopBackOff; empty when it does, or is on its way.
         message: What the kubelet says to that.
-        last_words: Why it ended with an error, now or the last time; empty when it did not.
+        termination_message: Why it ended with an error, now or the last time; empty when it did
+            not.
     """
 
     name: str
     waits: str
     message: str
-    last_words: str
+    termination_message: str
 
 
 def containers(status: dict[str, Any]) -> tuple[Container, ...]:
@@ -43,7 +45,7 @@ def _container(entry: dict[str, Any]) -> Container:
         name=entry["name"],
         waits="" if waiting.get("reason") in _ON_ITS_WAY else str(waiting["reason"]),
         message=str(waiting.get("message") or ""),
-        last_words=str(said[0]).strip() if said else "",
+        termination_message=str(said[0]).strip() if said else "",
     )
 
 
@@ -51,34 +53,47 @@ def node(raw: dict[str, Any]) -> Node:
     """A node as offered."""
     meta, spec, status = raw["metadata"], raw.get("spec") or {}, raw.get("status") or {}
     ready = any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions") or ())
-    offers = extended(status.get("allocatable") or {})
+    allocatable = extended(status.get("allocatable") or {})
     return Node(
         name=meta["name"],
         labels=meta.get("labels") or {},
         taints=tuple(Taint(t["key"], t.get("value", ""), t["effect"]) for t in spec.get("taints") or ()),
         ready=ready,
         cordoned=bool(spec.get("unschedulable")),
-        offers=offers,
-        free=offers,
+        allocatable=allocatable,
+        available=allocatable,
     )
 
 
 def extended(resources: dict[str, Any]) -> dict[str, int]:
-    """The extended resources of a resource list: names with a slash, whole numbers by definition of the API.
+    """The extended resources of a resource list: names with a slash, in whole numbers.
 
-    They are quantities all the same: 1000 shared RDMA devices, a device plugin's usual number, are written "1k".
+    They are quantities all the same: 1000 shared RDMA devices, a device plugin's usual number, are
+    written "1k".
     """
     return {name: int(parse(value)) for name, value in resources.items() if "/" in name}
 
 
 def pod_requests(spec: dict[str, Any]) -> dict[str, int]:
-    """Extended resources that a pod holds: the sum over its containers (or what its largest init container takes)."""
+    """Extended resources that a pod requests.
+
+    The sum over its containers, or what its largest init container requests.
+    """
+    return requested(_limits(spec.get("containers")), _limits(spec.get("initContainers")))
+
+
+def _limits(containers: list[dict[str, Any]] | None) -> list[dict[str, Any]]:
+    return [(container.get("resources") or {}).get("limits") or {} for container in containers or ()]
+
+
+def requested(containers: Iterable[dict[str, Any]], init_containers: Iterable[dict[str, Any]]) -> dict[str, int]:
+    """Extended resources of a pod whose containers have these limits."""
     total: dict[str, int] = {}
-    for container in spec.get("containers") or ():
-        for name, count in extended((container.get("resources") or {}).get("limits") or {}).items():
+    for limits in containers:
+        for name, count in extended(limits).items():
             total[name] = total.get(name, 0) + count
-    for container in spec.get("initContainers") or ():
-        for name, count in extended((container.get("resources") or {}).get("limits") or {}).items():
+    for limits in init_containers:
+        for name, count in extended(limits).items():
             total[name] = max(total.get(name, 0), count)
     return total
 

@@ -1,4 +1,7 @@
-"""Puts the parts together: spec, pipeline, release, nodes and namespace in; Plan or refusal out."""
+"""Makes the Plan of a spec, or a PlanError.
+
+It uses the spec, its release and pipeline, the nodes and the namespace.
+"""
 
 from __future__ import annotations
 
@@ -7,35 +10,37 @@ from collections.abc import Sequence
 from omni_operator.api.conditions import ConditionType, Reason
 from omni_operator.api.engine_spec import VersionPolicy
 from omni_operator.api.spec import AcceleratorType, Backend, OmniDeploymentSpec
+from omni_operator.connectors.base import ImageFacts
 from omni_operator.engine.definition import pipeline_of
 from omni_operator.engine.pipeline import Pipeline, UnknownPipelineError
-from omni_operator.engine.records import UnsupportedReleaseError, exact_release, nearest_release
 from omni_operator.engine.release import Release, ray_has_token_auth
-from omni_operator.planning.assemble import assemble
+from omni_operator.engine.releases import UnsupportedReleaseError, exact_release, nearest_release
+from omni_operator.planning.build import build_plan
+from omni_operator.planning.capacity import Capacity, NodeCapacity
+from omni_operator.planning.context import TransportContext
 from omni_operator.planning.demand import StageDemand, demands
-from omni_operator.planning.edges import NoTransport
-from omni_operator.planning.ground import Ground
 from omni_operator.planning.layout import Layout, layouts
-from omni_operator.planning.model import Planned, PodSecurity, Refused
+from omni_operator.planning.model import PlanError, Planned
 from omni_operator.planning.overrides import bad_overrides
-from omni_operator.planning.refusal import no_layout, no_transport
+from omni_operator.planning.plan_error import no_layout, no_transport
 from omni_operator.planning.search import Best, MixedStore, NoLayout, search
-from omni_operator.planning.terrain import Measure, Terrain
+from omni_operator.planning.transports import NoTransport
 from omni_operator.topology.inventory import Inventory
+from omni_operator.topology.namespace import PodSecurity
 
 _RESOURCE = {AcceleratorType.NVIDIA: "nvidia.com/gpu", AcceleratorType.AMD: "amd.com/gpu", AcceleratorType.CPU: None}
 
 
-def make_plan(*, spec: OmniDeploymentSpec, inventory: Inventory, pod_security: PodSecurity) -> Planned | Refused:
+def make_plan(*, spec: OmniDeploymentSpec, inventory: Inventory, pod_security: PodSecurity) -> Planned | PlanError:
     """Decides everything about one revision.
 
     Args:
         spec: A spec that the schema has accepted.
-        inventory: Nodes; what this OmniDeployment itself holds counts as free.
+        inventory: Nodes; what this OmniDeployment itself holds counts as available.
         pod_security: Level that the namespace enforces.
     """
     release = _release(spec)
-    if isinstance(release, Refused):
+    if isinstance(release, PlanError):
         return release
     try:
         pipeline = pipeline_of(spec.model, release)
@@ -46,13 +51,14 @@ def make_plan(*, spec: OmniDeploymentSpec, inventory: Inventory, pod_security: P
         able = ", ".join(release.backends)
         return _invalid(
             Reason.BACKEND_UNAVAILABLE,
-            f"engine.backend {asked}: vllm-omni {release.line} supports {able}; use Auto or one of these",
+            f"engine.backend {asked}: vllm-omni {release.series} supports {able}; use Auto or one of these",
         )
     backends = release.backends if asked is Backend.AUTO else (asked,)
     if spec.ray.token_auth == "Enabled" and not ray_has_token_auth(spec.ray.version or release.ray_version):
         return _invalid(
             Reason.INVALID_SPEC,
-            f"ray.tokenAuth Enabled: Ray {spec.ray.version} knows no tokens, 2.52 and later do; set Auto or raise ray.version",
+            f"ray.tokenAuth Enabled: Ray {spec.ray.version} knows no tokens, 2.52 and later do; set Auto or raise "
+            "ray.version",
         )
     if message := bad_overrides(spec, pipeline=pipeline, release=release, backends=backends, pod_security=pod_security):
         return _invalid(Reason.INVALID_SPEC, message)
@@ -66,8 +72,11 @@ def make_plan(*, spec: OmniDeploymentSpec, inventory: Inventory, pod_security: P
     )
 
 
-def _release(spec: OmniDeploymentSpec) -> Release | Refused:
-    """The record of the version, or of the nearest line before it where engine.versionPolicy allows that."""
+def _release(spec: OmniDeploymentSpec) -> Release | PlanError:
+    """The record of the version.
+
+    Where engine.versionPolicy allows it, that of the nearest series before it.
+    """
     version = spec.engine.version
     if (exact := exact_release(version)) is not None:
         return exact
@@ -78,14 +87,14 @@ def _release(spec: OmniDeploymentSpec) -> Release | Refused:
     if spec.engine.version_policy is VersionPolicy.EXACT:
         return _invalid(
             Reason.UNSUPPORTED_RELEASE,
-            f"engine.version {version}: this operator has no record of it, and engine.versionPolicy is Exact; use a version of "
-            f"{near.line}, or set Nearest to run it by the record of {near.line}",
+            f"engine.version {version}: this operator has no record of it, and engine.versionPolicy is Exact; use a "
+            f"version of {near.series}, or set Nearest to run it by the record of {near.series}",
         )
     return near
 
 
-def _invalid(reason: Reason, message: str) -> Refused:
-    return Refused(condition=ConditionType.ACCEPTED, reason=reason, message=message)
+def _invalid(reason: Reason, message: str) -> PlanError:
+    return PlanError(condition=ConditionType.ACCEPTED, reason=reason, message=message)
 
 
 def _choose(
@@ -96,79 +105,92 @@ def _choose(
     backends: Sequence[Backend],
     inventory: Inventory,
     pod_security: PodSecurity,
-) -> Planned | Refused:
+) -> Planned | PlanError:
     accelerator = spec.accelerator.resource_name or _RESOURCE[spec.accelerator.type]
-    terrain = Terrain(
+    node_capacity = NodeCapacity(
         spec=spec, inventory=inventory, accelerator=accelerator, stages=[stage.name for stage in pipeline.stages]
     )
-    needs = {backend: demands(pipeline, spec, backend=backend, apart=release.copies_apart) for backend in backends}
-    ground = Ground(
+    needs = {
+        backend: demands(pipeline, spec, backend=backend, across_pods=release.copies_across_pods)
+        for backend in backends
+    }
+    context = TransportContext(
         release=release,
         pipeline=pipeline,
         backend=backends[0],
-        streams=pipeline.async_chunk,
+        async_chunk=pipeline.async_chunk,
         accelerator=spec.accelerator.type,
         pod_security=pod_security,
         policy=spec.transport,
         pods_ours=spec.ray.cluster_ref is None,
-        mooncake=release.mooncake(spec.engine.mooncake_version),
-        nixl=spec.engine.nixl,
+        image=ImageFacts(mooncake=release.mooncake(spec.engine.mooncake_version), nixl=spec.engine.nixl),
         rdma=None,
         needs=needs[backends[-1]],  # only Ray's are others, and it is alone
     )
     found = search(
-        lambda measure: _layouts(measure, needs=needs, terrain=terrain),
-        ground=ground,
-        terrain=terrain,
+        lambda capacity: _layouts(capacity, needs=needs, node_capacity=node_capacity),
+        context=context,
+        node_capacity=node_capacity,
         streaming=_streaming(pipeline),
     )
     if isinstance(found, Best):
-        plan = assemble(
-            found, spec=spec, stages=needs[found.layout.backend], terrain=terrain, pod_security=pod_security
+        plan = build_plan(
+            found, spec=spec, stages=needs[found.layout.backend], node_capacity=node_capacity, pod_security=pod_security
         )
-        return Planned(plan=plan, waits_for=None if found.fits_now else _waits(found, terrain))
+        return Planned(plan=plan, waits_for=None if found.fits_now else _waits(found, node_capacity))
     if isinstance(found, MixedStore):
         message = (
-            "transport.edges: the edges would use one Mooncake store with both rdma and tcp, which Mooncake refuses; ask for the "
-            "same protocol on all of them"
+            "transport.edges: the edges would use one Mooncake store with both rdma and tcp, which Mooncake refuses; "
+            "ask for the same protocol on all of them"
         )
         return _invalid(Reason.INVALID_SPEC, message)
     if isinstance(found, NoTransport):
         return no_transport(found, spec)
     assert isinstance(found, NoLayout)
-    return no_layout(spec, nodes=terrain.nodes, accelerator=accelerator, needs=needs)
+    return no_layout(spec, nodes=node_capacity.nodes, accelerator=accelerator, needs=needs)
 
 
-def _layouts(measure: Measure, *, needs: dict[Backend, tuple[StageDemand, ...]], terrain: Terrain) -> list[Layout]:
-    """The layouts of all backends that nodes may have room for; those of a RayCluster that is not ours are as Ray makes them."""
-    spec = terrain.spec
+def _layouts(
+    capacity: Capacity, *, needs: dict[Backend, tuple[StageDemand, ...]], node_capacity: NodeCapacity
+) -> list[Layout]:
+    """The layouts of all backends that may fit the nodes.
+
+    On the user's own RayCluster, Ray places the stages.
+    """
+    spec = node_capacity.spec
     theirs = spec.ray.cluster_ref is not None
     found: list[Layout] = []
     for backend, stages in needs.items():
         devices = {device for stage in stages for device in stage.devices}
-        if theirs or terrain.enough(len(devices), measure):
-            wanted, largest, whole = spec.placement.strategy, terrain.largest(measure), terrain.largest(Measure.OFFERS)
-            found += layouts(stages, backend=backend, wanted=wanted, largest=largest, whole=whole)
+        if theirs or node_capacity.enough(len(devices), capacity):
+            wanted, largest, largest_empty = (
+                spec.placement.strategy,
+                node_capacity.largest(capacity),
+                node_capacity.largest(Capacity.ALLOCATABLE),
+            )
+            found += layouts(stages, backend=backend, wanted=wanted, largest=largest, largest_empty=largest_empty)
     return [each for each in found if not (theirs and each.follows)]
 
 
 def _streaming(pipeline: Pipeline) -> tuple[bool, ...]:
-    """Values of async_chunk to try: as shipped, and off where every edge can be sent whole."""
-    if pipeline.async_chunk and all(edge.whole for edge in pipeline.edges):
+    """Values of async_chunk to try: as shipped, and off where every edge allows one part."""
+    if pipeline.async_chunk and all(edge.in_one_part for edge in pipeline.edges):
         return (True, False)
     return (pipeline.async_chunk,)
 
 
-def _waits(best: Best, terrain: Terrain) -> str:
+def _waits(best: Best, node_capacity: NodeCapacity) -> str:
     """What a layout needs and what is free of it."""
     shapes = best.layout.shapes
-    needs = {terrain.accelerator: terrain.copies * sum(shape.copies * shape.accelerators for shape in shapes)}
-    if best.using is not None:
-        pods = sum(shape.copies for shape in shapes if shape.name in best.using.pods)
-        needs[best.using.resource] = terrain.copies * pods
+    needs = {
+        node_capacity.accelerator: node_capacity.copies * sum(shape.copies * shape.accelerators for shape in shapes)
+    }
+    if best.rdma_request is not None:
+        pods = sum(shape.copies for shape in shapes if shape.name in best.rdma_request.pods)
+        needs[best.rdma_request.resource] = node_capacity.copies * pods
     said = []
     for resource, count in needs.items():
         if resource is not None:
-            free = ", ".join(f"{n.name}: {n.free.get(resource, 0)}" for n in terrain.nodes[:8])
+            free = ", ".join(f"{n.name}: {n.available.get(resource, 0)}" for n in node_capacity.nodes[:8])
             said.append(f"{count} x {resource}, free now: {free}")
     return f"needs {' and '.join(said)}; pods stay Pending until others release theirs"

@@ -1,6 +1,7 @@
-"""The pod that removes a revision's shared-memory folder from a node once the pods that used it are gone.
+"""The pod that removes a revision's shared-memory folder from a node.
 
-Nothing else can: a crash skips every hook, and a folder below /dev/shm is memory until somebody removes it.
+It runs once the pods that used the folder are gone. Nothing else can: a crash skips every hook, and
+a folder below /dev/shm is memory until somebody removes it.
 """
 
 from __future__ import annotations
@@ -18,17 +19,21 @@ _SCRIPT = 'rm -rf -- "$1/$2" && { rmdir "$1" 2>/dev/null; test ! -e "$1/$2"; }'
 
 
 def name_for(owner: Owner, *, node: str, folder: str) -> str:
-    """Name of the Pod that sweeps a folder on a node."""
-    return f"{owner.name}-sweep-{hashlib.sha256(f'{node}/{folder}'.encode()).hexdigest()[:10]}"
+    """Name of the Pod that removes a folder from a node."""
+    return f"{owner.name}-cleanup-{hashlib.sha256(f'{node}/{folder}'.encode()).hexdigest()[:10]}"
 
 
 def build(owner: Owner, engine: EngineSpec, *, revision: str, node: str, folder: str) -> dict[str, Any]:
-    """The Pod. It is bound to its node without the scheduler and tolerates everything, so that a drained node is swept too."""
+    """The Pod.
+
+    It is bound to its node without the scheduler and tolerates everything, so that a drained node
+    is cleaned too.
+    """
     return {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": names.metadata(
-            owner, name_for(owner, node=node, folder=folder), Component.SWEEPER, revision=revision
+            owner, name_for(owner, node=node, folder=folder), Component.CLEANUP, revision=revision
         ),
         "spec": {
             "nodeName": node,
@@ -41,10 +46,10 @@ def build(owner: Owner, engine: EngineSpec, *, revision: str, node: str, folder:
             "volumes": [{"name": "node", "hostPath": {"path": NODE_SHM_PARENT.rsplit("/", 1)[0], "type": "Directory"}}],
             "containers": [
                 {
-                    "name": "sweep",
+                    "name": "cleanup",
                     "image": pod.engine_image(engine),
                     "imagePullPolicy": engine.image_pull_policy.value,
-                    "command": ["bash", "-c", _SCRIPT, "sweep", _PARENT, folder],
+                    "command": ["bash", "-c", _SCRIPT, "cleanup", _PARENT, folder],
                     "volumeMounts": [{"name": "node", "mountPath": "/node"}],
                     # the kubelet made the folder for root
                     "securityContext": {"allowPrivilegeEscalation": False, "runAsUser": 0},

@@ -1,15 +1,18 @@
-"""Whether a plan that was made once could still be placed: what it stands on may be gone (a node, its devices, its labels)."""
+"""Whether an earlier plan can still be scheduled.
+
+A node, its devices or its labels may be gone.
+"""
 
 from __future__ import annotations
 
 from omni_operator.api.spec import OmniDeploymentSpec
+from omni_operator.planning.capacity import Capacity, NodeCapacity, RdmaRequest
 from omni_operator.planning.layout import SERVING, Layout, PodShape
 from omni_operator.planning.model import Plan
-from omni_operator.planning.terrain import Measure, Terrain, Using
 from omni_operator.topology.inventory import Inventory
 
 
-def stands(plan: Plan, *, spec: OmniDeploymentSpec, inventory: Inventory) -> bool:
+def is_still_feasible(plan: Plan, *, spec: OmniDeploymentSpec, inventory: Inventory) -> bool:
     """Whether the nodes, if they were empty, could hold one replica of the plan."""
     if plan.cluster_ref:
         return True
@@ -17,13 +20,13 @@ def stands(plan: Plan, *, spec: OmniDeploymentSpec, inventory: Inventory) -> boo
         inventory = Inventory(
             nodes=tuple(n for n in inventory.nodes if n.labels.get(plan.topology_key) in plan.domains.able)
         )
-    terrain = Terrain(
+    node_capacity = NodeCapacity(
         spec=spec.model_copy(update={"replicas": 1}),
         inventory=inventory,
         accelerator=plan.accelerator_resource,
         stages=[stage.name for stage in plan.stages],
     )
-    return terrain.fits(layout_of(plan), Measure.OFFERS, using(plan))
+    return node_capacity.fits(layout_of(plan), Capacity.ALLOCATABLE, rdma_request(plan))
 
 
 def layout_of(plan: Plan) -> Layout:
@@ -50,9 +53,9 @@ def layout_of(plan: Plan) -> Layout:
     )
 
 
-def using(plan: Plan) -> Using | None:
+def rdma_request(plan: Plan) -> RdmaRequest | None:
     """The RDMA resource of a plan and who requests it."""
     if plan.rdma_resource is None:
         return None
     pods = {group.name for group in plan.groups if group.rdma} | ({SERVING} if plan.serving.rdma else set())
-    return Using(resource=plan.rdma_resource, pods=frozenset(pods))
+    return RdmaRequest(resource=plan.rdma_resource, pods=frozenset(pods))

@@ -1,22 +1,23 @@
-"""The Plan of a layout that was chosen: its pods with their sizes, its stages with their devices, its ports."""
+"""The Plan of a chosen layout: pods with their sizes, stages with their devices, and ports."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from omni_operator.api.spec import Backend, Connector, OmniDeploymentSpec, Protocol
+from omni_operator.api.spec import Backend, OmniDeploymentSpec, Protocol
+from omni_operator.connectors.registry import used
+from omni_operator.connectors.transport import Reach
 from omni_operator.engine.pipeline import Pipeline
-from omni_operator.engine.records import numbers
-from omni_operator.engine.release import Release, mooncake_acknowledges, ray_has_token_auth
+from omni_operator.engine.release import Release, ray_has_token_auth
+from omni_operator.engine.releases import numbers
+from omni_operator.planning.capacity import Capacity, NodeCapacity
+from omni_operator.planning.context import TransportContext
 from omni_operator.planning.demand import StageDemand, numbered
-from omni_operator.planning.ground import Ground
 from omni_operator.planning.layout import SERVING, Layout, PodShape
 from omni_operator.planning.model import (
     Domains,
     EdgePlan,
     Plan,
-    PodSecurity,
-    Reach,
     ServingPod,
     Sizes,
     StagePlan,
@@ -25,16 +26,21 @@ from omni_operator.planning.model import (
 )
 from omni_operator.planning.ports import base_ports
 from omni_operator.planning.search import Best
-from omni_operator.planning.sizing import pool_bytes, ray_pod_sizes, stage_pod_sizes, store_plan
-from omni_operator.planning.terrain import Measure, Terrain
+from omni_operator.planning.sizing import pool_bytes, ray_pod_sizes, stage_pod_sizes, store_plan, uses_store
+from omni_operator.topology.namespace import PodSecurity
 from omni_operator.topology.quantity import binary
 
 
-def assemble(
-    best: Best, *, spec: OmniDeploymentSpec, stages: Sequence[StageDemand], terrain: Terrain, pod_security: PodSecurity
+def build_plan(
+    best: Best,
+    *,
+    spec: OmniDeploymentSpec,
+    stages: Sequence[StageDemand],
+    node_capacity: NodeCapacity,
+    pod_security: PodSecurity,
 ) -> Plan:
     """The Plan."""
-    layout, release, pipeline = best.layout, best.ground.release, best.ground.pipeline
+    layout, release, pipeline = best.layout, best.context.release, best.context.pipeline
     bases = base_ports(best.edges, release=release)
     edges = tuple(
         edge.model_copy(update={"pool_bytes": pool_bytes(edge), "port": bases.get((edge.producer, edge.consumer), 0)})
@@ -46,17 +52,17 @@ def assemble(
     names = {stage.id: stage.name for stage in pipeline.stages}
 
     def uses_rdma(shape: PodShape) -> bool:
-        return best.using is not None and shape.name in best.using.pods
+        return best.rdma_request is not None and shape.name in best.rdma_request.pods
 
     return Plan(
         version=spec.engine.version,
-        line=release.line,
+        series=release.series,
         pipeline=pipeline.name,
         backend=layout.backend,
         strategy=layout.strategy,
-        streams=best.ground.streams,
+        async_chunk=best.context.async_chunk,
         accelerator=spec.accelerator.type,
-        accelerator_resource=terrain.accelerator,
+        accelerator_resource=node_capacity.accelerator,
         serving=ServingPod(
             accelerators=layout.serving.accelerators,
             stages=tuple(names[i] for i in layout.serving.stages),
@@ -78,7 +84,7 @@ def assemble(
         stages=_stages(layout, pipeline, stages),
         edges=edges,
         store=store,
-        rdma_resource=best.using.resource if best.using else None,
+        rdma_resource=best.rdma_request.resource if best.rdma_request else None,
         node_shared_memory=any(edge.protocol == "shm" and edge.reach is Reach.SAME_NODE for edge in edges),
         pod_security=pod_security,
         ray_version=ray_version,
@@ -87,7 +93,7 @@ def assemble(
         else knows_tokens and spec.ray.token_auth == "Enabled",
         cluster_ref=spec.ray.cluster_ref.name if spec.ray.cluster_ref else None,
         topology_key=spec.placement.topology_key,
-        domains=_domains(best, terrain=terrain),
+        domains=_domains(best, node_capacity=node_capacity),
         notes=tuple(_notes(best, edges, spec=spec, release=release)),
     )
 
@@ -102,8 +108,9 @@ def _sizes(
 ) -> Sizes:
     serving = shape.name == SERVING
     if layout.by_ray:
-        of_store = sum(1 for edge in edges if edge.connector is Connector.MOONCAKE_STORE)
-        # The server opens every edge's connector; a worker those of the stages that Ray may place in it.
+        of_store = sum(1 for edge in edges if uses_store(edge))
+        # The server opens every edge's connector; a worker those of the stages that Ray may place
+        # in it.
         instances = min(of_store, 1) if not serving and shape.copies > 1 else of_store
         return ray_pod_sizes(edges, store=store, instances=instances, worker=not serving)
     # Of several pods each has one copy of a stage, or its part of one.
@@ -128,68 +135,66 @@ def _stages(layout: Layout, pipeline: Pipeline, stages: Sequence[StageDemand]) -
             continue
         alone = home.copies > 1
         near = [other for other in stages if other.id in home.stages]
-        devices = tuple(range(stage.each)) if alone else numbered(near)[stage.id]
+        devices = tuple(range(stage.per_replica)) if alone else numbered(near)[stage.id]
         out.append(StagePlan(id=stage.id, name=name, pod=home.name, devices=devices, replicas=stage.replicas))
     return tuple(out)
 
 
 def _notes(best: Best, edges: Sequence[EdgePlan], *, spec: OmniDeploymentSpec, release: Release) -> list[str]:
     notes = []
-    if numbers(spec.engine.version) != numbers(release.line):
+    if numbers(spec.engine.version) != numbers(release.series):
         notes.append(
-            f"vllm-omni {spec.engine.version} is not known to this operator and is run by the record of {release.line} "
-            "(engine.versionPolicy Nearest): flags, configuration and connectors may differ"
+            f"vllm-omni {spec.engine.version} is not known to this operator and is run by the record of "
+            f"{release.series} (engine.versionPolicy Nearest): flags, configuration and connectors may differ"
         )
-    acknowledges = mooncake_acknowledges(best.ground.mooncake)
-    if best.using:
-        by_mooncake = any(e.protocol is Protocol.RDMA and e.connector is not Connector.NIXL for e in edges)
-        falls = "; Mooncake falls back to TCP without an error when it finds no device" if by_mooncake else ""
-        torn = ", and a Mooncake before 0.3.12 may tear payloads over TCP (TcpWritesUnacknowledged)"
+    image = best.context.image
+    users = used((edge.connector, edge.protocol) for edge in edges)
+    if best.rdma_request:
+        fallback = next(
+            (m for m, protocols in users.items() if m.rdma_fallback_note and Protocol.RDMA in protocols), None
+        )
+        falls, torn = (fallback.rdma_fallback_note, fallback.torn_note(image)) if fallback else ("", "")
         notes.append(
-            f"rdma is planned because the nodes offer {best.using.resource}{falls}, so the transfers themselves are not verified"
-            f"{torn if by_mooncake and not acknowledges else ''}"
+            f"rdma is planned because the nodes offer {best.rdma_request.resource}{falls}, so the transfers themselves "
+            f"are not verified{torn}"
         )
-    if best.ground.pipeline.async_chunk and not best.ground.streams:
+    if best.context.pipeline.async_chunk and not best.context.async_chunk:
         notes.append(
-            "the pipeline is shipped with async_chunk: true, but no connector that works between these pods carries chunks; it "
-            "sends whole payloads, so the first audio comes later"
+            "the pipeline is shipped with async_chunk: true, but no connector that works between these pods carries "
+            "chunks; it sends whole payloads, so the first audio comes later"
         )
-    notes += _payload_notes(best.ground, edges)
+    notes += _payload_notes(best.context, edges)
     for shape in (shape for shape in best.layout.workers if shape.spans):
-        stages = ", ".join(best.ground.pipeline.stage(stage).name for stage in shape.stages)
+        stages = ", ".join(best.context.pipeline.stage(stage).name for stage in shape.stages)
         notes.append(
-            f"{stages} spans {shape.copies} pods, since no node has {shape.copies * shape.accelerators} accelerators: its tensor "
-            "parallelism crosses the network in every step; the engine must have Ray, and its NCCL the network between the nodes"
+            f"{stages} spans {shape.copies} pods, since no node has {shape.copies * shape.accelerators} accelerators: "
+            "its tensor parallelism crosses the network in every step; the engine must have Ray, and its NCCL the "
+            "network between the nodes"
         )
-    if any(edge.pool_bytes for edge in edges):
-        notes.append(
-            "MooncakeTransferEngine pins its pools: the container runtime must allow locked memory of that size (ulimit memlock)"
-        )
-    store = [e for e in edges if e.connector is Connector.MOONCAKE_STORE and e.protocol is Protocol.TCP]
-    if store and not acknowledges:
-        notes.append(
-            f"Mooncake {best.ground.mooncake} says that a TCP write is done before it has arrived, so a payload that is read at once "
-            "may be torn (TcpWritesUnacknowledged); use an image with Mooncake 0.3.12 and say so in engine.mooncakeVersion"
-        )
+    for module, protocols in users.items():
+        notes += module.notes(protocols, image=image)
     return notes
 
 
-def _payload_notes(ground: Ground, edges: Sequence[EdgePlan]) -> Iterator[str]:
+def _payload_notes(context: TransportContext, edges: Sequence[EdgePlan]) -> Iterator[str]:
     """What a payload that the user says does besides its being weighed."""
-    for shipped, edge in zip(ground.pipeline.edges, edges, strict=True):
-        said = ground.said(shipped)
-        if said is None or said.payload is None:
+    for shipped, edge in zip(context.pipeline.edges, edges, strict=True):
+        stated = context.stated(shipped)
+        if stated is None or stated.payload is None:
             continue
-        field = f"transport.edges[{edge.from_stage} -> {edge.to_stage}].payload {said.payload}"
+        field = f"transport.edges[{edge.from_stage} -> {edge.to_stage}].payload {stated.payload}"
         if edge.connector is None:
             yield f"{field} has no effect: {edge.reason}"
         elif edge.max_payload_bytes > shipped.max_payload_bytes:
             bound = binary(shipped.max_payload_bytes)
-            yield f"{field} is more than the pipeline's bound of {bound} and takes its place, so the pods have memory for it"
+            yield (
+                f"{field} is more than the pipeline's bound of {bound} and takes its place, so the pods have memory "
+                "for it"
+            )
 
 
-def _domains(best: Best, *, terrain: Terrain) -> Domains | None:
-    if terrain.spec.placement.topology_key is None:
+def _domains(best: Best, *, node_capacity: NodeCapacity) -> Domains | None:
+    if node_capacity.spec.placement.topology_key is None:
         return None
-    able = terrain.domains_that_hold(best.layout, Measure.OFFERS, best.using)
-    return Domains(able=able, free=terrain.domains_that_hold(best.layout, Measure.FREE, best.using))
+    able = node_capacity.domains_that_hold(best.layout, Capacity.ALLOCATABLE, best.rdma_request)
+    return Domains(able=able, free=node_capacity.domains_that_hold(best.layout, Capacity.AVAILABLE, best.rdma_request))

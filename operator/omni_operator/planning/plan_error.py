@@ -1,4 +1,7 @@
-"""The words of a refusal: what was asked, the facts against it, and what the user can change. Best cause first."""
+"""Messages for a spec without a plan: the request, the facts against it, the remedy.
+
+The best cause is first.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,15 @@ from collections.abc import Mapping, Sequence
 
 from omni_operator.api.conditions import ConditionType, Reason
 from omni_operator.api.spec import Backend, EdgeOverride, OmniDeploymentSpec, RdmaPolicy, Strategy
-from omni_operator.engine.connector import Rejection
-from omni_operator.planning.demand import StageDemand, units
-from omni_operator.planning.edges import NoTransport
-from omni_operator.planning.model import Refused, Rejected
+from omni_operator.connectors.transport import Rejection
+from omni_operator.planning.demand import StageDemand, device_groups
+from omni_operator.planning.model import PlanError, TransportRejection
 from omni_operator.planning.search import some
+from omni_operator.planning.transports import NoTransport
 from omni_operator.topology.inventory import Node
 
-# What to do about a rejection. In the order of interest: what a user can change comes before what only another release changes.
+# What to do about a rejection. In the order of interest: what a user can change comes before what
+# only another release changes.
 REMEDIES = {
     Rejection.NO_RDMA_ON_NODE: "offer RDMA on more nodes (a device plugin with a resource such as rdma/hca)",
     Rejection.CAPABILITY_FORBIDDEN: "use a namespace whose pod security level is privileged",
@@ -21,7 +25,9 @@ REMEDIES = {
     Rejection.NO_SHARED_MEMORY: "set placement.strategy to OneNode where one node can hold all accelerators",
     Rejection.PODS_NOT_OURS: "remove ray.clusterRef from a new OmniDeployment",
     Rejection.LIBRARY_MISSING: "use an image with nixl and set engine.nixl to true",
-    Rejection.LIBRARY_VERSION: "use an image with Mooncake 0.3.12, which serves all connectors, and say so in engine.mooncakeVersion",
+    Rejection.LIBRARY_VERSION: (
+        "use an image with Mooncake 0.3.12, which serves all connectors, and say so in engine.mooncakeVersion"
+    ),
     Rejection.FORBIDDEN_BY_USER: "",
     Rejection.ONE_CONNECTOR_PER_STAGE: "",
     Rejection.NEEDS_ACCELERATOR: "",
@@ -38,7 +44,7 @@ REMEDIES = {
 _ORDER = list(REMEDIES)
 
 
-def no_transport(dead: NoTransport, spec: OmniDeploymentSpec) -> Refused:
+def no_transport(dead: NoTransport, spec: OmniDeploymentSpec) -> PlanError:
     """No transport is usable on an edge: why, by what the user asked for."""
     override = next(
         (o for o in spec.transport.edges if o.asked and f"{o.from_stage} -> {o.to_stage}" == dead.edge), None
@@ -59,23 +65,23 @@ def no_transport(dead: NoTransport, spec: OmniDeploymentSpec) -> Refused:
     facts = _facts(relevant) or "vllm-omni has no such transport"
     remedies = [*dict.fromkeys(REMEDIES.get(r.code, "") for r in sorted(relevant, key=_interest)), last]
     remedy = ", or ".join(text for text in remedies if text)
-    return Refused(
+    return PlanError(
         condition=ConditionType.PLANNED,
         reason=Reason.POLICY_CANNOT_BE_MET,
         message=f"{head}: {facts}" + (f". To go on: {remedy}" if remedy else ""),
     )
 
 
-def _is_asked(rejected: Rejected, override: EdgeOverride) -> bool:
+def _is_asked(rejected: TransportRejection, override: EdgeOverride) -> bool:
     connector, _, protocol = rejected.choice.partition("/")
     return override.connector in {None, connector} and override.protocol in {None, protocol}
 
 
-def _interest(rejected: Rejected) -> int:
+def _interest(rejected: TransportRejection) -> int:
     return _ORDER.index(rejected.code) if rejected.code in _ORDER else len(_ORDER)
 
 
-def _facts(rejected: Sequence[Rejected]) -> str:
+def _facts(rejected: Sequence[TransportRejection]) -> str:
     """Facts with their codes; choices that share a fact share a sentence."""
     grouped: dict[tuple[str, str], list[str]] = {}
     for one in sorted(rejected, key=_interest):
@@ -89,7 +95,7 @@ def no_layout(
     nodes: Sequence[Node],
     accelerator: str | None,
     needs: Mapping[Backend, Sequence[StageDemand]],
-) -> Refused:
+) -> PlanError:
     """No layout fits the nodes at all: what is missing.
 
     Args:
@@ -105,16 +111,16 @@ def no_layout(
         message = (
             f"no node that may be used has the label of placement.topologyKey {key}; label the nodes or change the key"
         )
-    elif accelerator is not None and not any(node.offers.get(accelerator) for node in nodes):
+    elif accelerator is not None and not any(node.allocatable.get(accelerator) for node in nodes):
         message = (
-            f"no node that may be used offers {accelerator} (looked at {some([n.name for n in nodes], 8)}); check "
+            f"no node that may be used offers {accelerator} (checked {some([n.name for n in nodes], 8)}); check "
             "accelerator.type and accelerator.resourceName, and that the nodes' device plugin runs"
         )
     elif accelerator is None:
         message = "no pod of the pipeline can be placed with stages[].nodeSelector; change it or add nodes"
     else:
         message = _shortage(spec, nodes=nodes, accelerator=accelerator, needs=needs)
-    return Refused(condition=ConditionType.PLANNED, reason=Reason.NO_LAYOUT, message=message)
+    return PlanError(condition=ConditionType.PLANNED, reason=Reason.NO_LAYOUT, message=message)
 
 
 def _shortage(
@@ -128,8 +134,8 @@ def _shortage(
     backend, stages = list(needs.items())[-1]  # the one that asks least of a single node
     together = spec.placement.strategy is Strategy.ONE_NODE or backend is Backend.LOCAL
     total = len({device for stage in stages for device in stage.devices})
-    offers = [f"{node.name}: {node.offers.get(accelerator, 0)}" for node in nodes]
-    largest = max(len({device for stage in unit for device in stage.devices}) for unit in units(stages))
+    allocatable = [f"{node.name}: {node.allocatable.get(accelerator, 0)}" for node in nodes]
+    largest = max(len({device for stage in group for device in stage.devices}) for group in device_groups(stages))
     if together:
         each = f"{total} on one node"
     elif backend is Backend.RAY:
@@ -141,7 +147,7 @@ def _shortage(
     remedies = ["add nodes"]
     if spec.replicas > 1:
         remedies.append("lower replicas")
-    enough = sum(node.offers.get(accelerator, 0) for node in nodes) >= total * max(1, spec.replicas)
+    enough = sum(node.allocatable.get(accelerator, 0) for node in nodes) >= total * max(1, spec.replicas)
     if spec.placement.strategy is Strategy.ONE_NODE and enough:
         remedies.append("set placement.strategy to Spread")
     elif spec.engine.backend is Backend.LOCAL and enough:
@@ -149,6 +155,6 @@ def _shortage(
     if key:
         remedies.append("remove placement.topologyKey")
     return (
-        f"the pipeline needs {total} x {accelerator} ({each}){times}; nodes that may be used offer {some(offers, 8)}{domain}. "
-        f"To go on: {', or '.join(remedies)}"
+        f"the pipeline needs {total} x {accelerator} ({each}){times}; nodes that may be used offer "
+        f"{some(allocatable, 8)}{domain}. To go on: {', or '.join(remedies)}"
     )

@@ -1,0 +1,1 @@
+"""Tests of omni_operator/children."""
