@@ -1,13 +1,13 @@
-"""An asyncio client for the few verbs this operator uses: server-side apply, create, delete, list, watch.
+"""An asyncio client for the few verbs of this operator.
 
-About a quarter of the CPU of a generated client per call, and full control of conflicts, retries and deadlines. Every request
-is counted, so tests and benches can say what a reconcile costs.
+Server-side apply, create, delete, list and watch. About a quarter of the CPU of a generated client
+per call, and full control of conflicts, retries and deadlines. Every request is counted, so tests
+and benches can say what a reconcile costs.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -16,13 +16,18 @@ from typing import Any
 from urllib.parse import urlencode
 
 import aiohttp
+import msgspec
 
 from omni_operator.kube.credentials import Credentials
 from omni_operator.kube.kinds import POD, Resource
 
 _RETRIED = frozenset({429, 500, 502, 503, 504})
-_ATTEMPTS = 5
-_LONGEST_PAUSE = 30.0  # a worker waits meanwhile
+# Few and short: a worker waits meanwhile, and the queue retries a reconcile that failed, later each
+# time.
+_ATTEMPTS = 2
+_LONGEST_PAUSE = 5.0
+_LONGEST_ASKED = 60.0
+_TOTAL_SECONDS = 20.0
 
 
 class ApiError(Exception):
@@ -32,10 +37,13 @@ class ApiError(Exception):
         status: HTTP status.
         reason: Reason of the Status object, such as Conflict or NotFound.
         message: Its message.
+        retry_after: Seconds that the server asks to wait before the next try; 0 when it does not
+            say.
     """
 
-    def __init__(self, status: int, reason: str, message: str) -> None:
+    def __init__(self, status: int, reason: str, message: str, *, retry_after: float = 0.0) -> None:
         super().__init__(f"{status} {reason}: {message}")
+        self.retry_after = retry_after
         self.status = status
         self.reason = reason
         self.message = message
@@ -73,7 +81,7 @@ class Kube:
     async def __aenter__(self) -> Kube:
         """Opens the connection pool."""
         connector = aiohttp.TCPConnector(ssl=self.credentials.ssl, limit=32, keepalive_timeout=60)
-        self._session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=30))
+        self._session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=_TOTAL_SECONDS))
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -93,7 +101,8 @@ class Kube:
             subresource: Such as status.
 
         Raises:
-            ApiError: The server refused, for example 409 on a foreign field or 400 on an unknown one.
+            ApiError: The server refused, for example 409 on a foreign field or 400 on an unknown
+                one.
         """
         meta = obj["metadata"]
         query = {"fieldManager": self.manager, "fieldValidation": "Strict"}
@@ -106,7 +115,10 @@ class Kube:
         return done
 
     async def create(self, resource: Resource, obj: dict[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
-        """Creates an object, or only asks whether it could be created; 409 when one of its name exists."""
+        """Creates an object, or only tests whether it could be created.
+
+        The status is 409 when an object of its name exists.
+        """
         path = resource.path(obj["metadata"].get("namespace"))
         query = {"fieldManager": self.manager, **({"dryRun": "All", "fieldValidation": "Strict"} if dry_run else {})}
         made: dict[str, Any] = await self._call("POST", resource, path, query=query, body=obj)
@@ -132,9 +144,10 @@ class Kube:
     async def delete(
         self, resource: Resource, namespace: str, name: str, *, uid: str | None = None, grace_seconds: int | None = None
     ) -> bool:
-        """Deletes an object, if it still is the one with `uid`; False when it is not there (any more).
+        """Deletes an object if its uid is still `uid`; False when it is not there.
 
-        `grace_seconds` is what a pod gets to end in, instead of its own terminationGracePeriodSeconds.
+        `grace_seconds` is what a pod gets to end in, instead of its own
+        terminationGracePeriodSeconds.
         """
         body: dict[str, Any] = {"propagationPolicy": "Background"}
         if grace_seconds is not None:
@@ -150,15 +163,18 @@ class Kube:
         return True
 
     async def list_page(self, resource: Resource, *, query: dict[str, str]) -> bytes:
-        """One page of a collection in all namespaces, as raw bytes for a decoder of the caller's."""
+        """One page of a collection in all namespaces, as raw bytes for the caller's decoder."""
         raw: bytes = await self._call("LIST", resource, resource.path(), query=query, raw=True)
         return raw
 
     async def discovers(self, resource: Resource) -> bool:
-        """Whether the API server's lists of groups and of their kinds name a kind; they follow a new CRD by a moment.
+        """Whether the API server's lists of groups and of their kinds name a kind.
+
+        The lists follow a new CRD after a moment.
 
         Raises:
-            ApiError: The server refused, for example 404 when the group's version has gone between the two answers.
+            ApiError: The server refused, for example 404 when the group's version has gone between
+                the two answers.
         """
         group, _, version = resource.api_version.partition("/")
         found = await self._call("GET", resource, "/apis")
@@ -173,7 +189,8 @@ class Kube:
         Args:
             resource: Kind to watch.
             query: Selectors and resourceVersion.
-            silence: Seconds without a byte (bookmarks come once a minute) after which the stream counts as dead.
+            silence: Seconds without a byte (bookmarks come once a minute) after which the stream
+                counts as dead.
 
         Raises:
             ApiError: The server refused the watch, for example 410.
@@ -206,7 +223,7 @@ class Kube:
     ) -> Any:
         assert self._session is not None
         url = f"{self.credentials.server}{path}" + (f"?{urlencode(query)}" if query else "")
-        data = None if body is None else json.dumps(body, separators=(",", ":")).encode()
+        data = None if body is None else msgspec.json.encode(body)
         for attempt in range(_ATTEMPTS):
             last = attempt == _ATTEMPTS - 1
             headers = {**await self.credentials.headers(), "Accept": "application/json"}
@@ -218,11 +235,14 @@ class Kube:
                 async with self._session.request(method, url, data=data, headers=headers) as answer:
                     text = await answer.read()
                     if answer.status < 400:
-                        return text if raw else json.loads(text)
-                    # A POST that met a 500 may have been done; the caller's next look finds out.
-                    if last or answer.status not in _RETRIED or (verb == "POST" and answer.status != 429):
-                        raise _error(answer.status, text)
-                    pause = _asked_pause(answer.headers.get("Retry-After", "")) or _backoff(attempt)
+                        return text if raw else msgspec.json.decode(text)
+                    # A POST that met a 500 may have been done; the caller's next reconcile finds
+                    # out.
+                    asked = _asked_pause(answer.headers.get("Retry-After", ""))
+                    once = answer.status not in _RETRIED or (verb == "POST" and answer.status != 429)
+                    if last or once or asked > _LONGEST_PAUSE:
+                        raise _error(answer.status, text, retry_after=asked)
+                    pause = asked or _backoff(attempt)
             except (aiohttp.ClientConnectionError, TimeoutError):
                 if last or verb == "POST":
                     raise
@@ -232,17 +252,18 @@ class Kube:
 
 
 def _asked_pause(retry_after: str) -> float:
-    """Seconds of a Retry-After header; 0 when there is none or it is a date, as proxies may write it."""
-    return min(_LONGEST_PAUSE, float(retry_after)) if retry_after.isdecimal() else 0.0
+    """Seconds of a Retry-After header; 0 without one and for a date, as a proxy may send."""
+    return min(_LONGEST_ASKED, float(retry_after)) if retry_after.isdecimal() else 0.0
 
 
 def _backoff(attempt: int) -> float:
     return min(8.0, 0.2 * 2.0**attempt) * (0.5 + random.random())  # noqa: S311  jitter, not a secret
 
 
-def _error(status: int, body: bytes) -> ApiError:
+def _error(status: int, body: bytes, *, retry_after: float = 0.0) -> ApiError:
     try:
-        parsed = json.loads(body)
-        return ApiError(status, str(parsed.get("reason", "")), str(parsed.get("message", "")))
-    except (ValueError, AttributeError):
-        return ApiError(status, "", body[:500].decode(errors="replace"))
+        parsed = msgspec.json.decode(body)
+        reason, message = str(parsed.get("reason", "")), str(parsed.get("message", ""))
+    except (msgspec.DecodeError, AttributeError):
+        reason, message = "", body[:500].decode(errors="replace")
+    return ApiError(status, reason, message, retry_after=retry_after)

@@ -1,4 +1,7 @@
-"""Where the API server is and how to prove who we are: the pod's service account, or a kubeconfig (outside a cluster)."""
+"""The address of the API server and the credentials for it.
+
+They are the pod's service account, or a kubeconfig outside a cluster.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +65,8 @@ def from_kubeconfig(path: Path) -> Credentials:
     """Credentials of a kubeconfig's current context; static tokens and client certificates only.
 
     Raises:
-        NoCredentialsError: The context is incomplete or uses something else (the controller needs nothing else in a cluster).
+        NoCredentialsError: The context is incomplete or uses something else (the controller needs
+            nothing else in a cluster).
     """
     config = yaml.safe_load(path.read_text()) or {}
     context = _named(config, "context", config.get("current-context"))

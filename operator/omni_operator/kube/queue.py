@@ -1,6 +1,7 @@
 """A queue of keys: never two workers on one key, no key twice, and a user's edit before a resync.
 
-The algorithm is client-go's workqueue with priorities; see also dask-gateway's workqueue.py, whose tests inspired ours.
+The algorithm is client-go's workqueue with priorities; see also dask-gateway's workqueue.py, whose
+tests inspired ours.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ _FIRST_DELAY, _LAST_DELAY = 0.25, 60.0
 
 @dataclass(slots=True)
 class KeyedQueue:
-    """Keys to look at. `get` hands out a key and `done` gives it back; a key added meanwhile is handed out again."""
+    """Keys to reconcile.
+
+    `get` hands out a key and `done` gives it back; a key added meanwhile is handed out again.
+    """
 
     _heap: list[tuple[int, int, str]] = field(default_factory=list)
     _waiting: dict[str, int] = field(default_factory=dict)
@@ -38,7 +42,7 @@ class KeyedQueue:
     _signal: asyncio.Event = field(default_factory=asyncio.Event)
 
     def add(self, key: str, *, priority: Priority = Priority.EVENT) -> None:
-        """Asks for a look at a key."""
+        """Asks for a reconcile of a key."""
         if key in self._active:
             self._again[key] = min(priority, self._again.get(key, priority))
             return
@@ -49,7 +53,7 @@ class KeyedQueue:
         self._signal.set()
 
     def add_after(self, key: str, seconds: float) -> None:
-        """Asks for a look later; an earlier timer of the key stays."""
+        """Asks for a reconcile later; an earlier timer of the key stays."""
         loop = asyncio.get_running_loop()
         when = loop.time() + seconds
         timer = self._timers.get(key)
@@ -59,17 +63,26 @@ class KeyedQueue:
             timer.cancel()
         self._timers[key] = loop.call_at(when, self._fire, key)
 
-    def retry(self, key: str) -> float:
-        """Asks for a look after a failure: exponential with jitter, at most a minute; returns the delay in seconds."""
+    def retry(self, key: str, *, at_least: float = 0.0) -> float:
+        """Requeues a key after a failure; returns the delay in seconds.
+
+        The delay is exponential with jitter, at most a minute.
+
+        Args:
+            key: The key.
+            at_least: Seconds that the API server asked to wait.
+        """
         count = self._failures.get(key, 0)
         self._failures[key] = count + 1
-        # Bounded before it is raised: 2.0**1024 is an OverflowError, and this runs where a failure is already being handled.
+        # Bounded before it is raised: 2.0**1024 is an OverflowError, and this runs where a failure
+        # is already being handled.
         delay = min(_LAST_DELAY, _FIRST_DELAY * 2.0 ** min(count, 16)) * (0.5 + random.random() / 2)  # noqa: S311
+        delay = max(delay, at_least)
         self.add_after(key, delay)
         return delay
 
     def forget(self, key: str) -> None:
-        """A look succeeded: the next failure starts with a short delay again."""
+        """A reconcile succeeded: the next failure starts with a short delay again."""
         self._failures.pop(key, None)
 
     async def get(self) -> str:
@@ -85,7 +98,7 @@ class KeyedQueue:
             await self._signal.wait()
 
     def done(self, key: str) -> None:
-        """The look at a key has ended."""
+        """The reconcile of a key has ended."""
         self._active.discard(key)
         if (priority := self._again.pop(key, None)) is not None:
             self.add(key, priority=Priority(priority))
@@ -95,7 +108,7 @@ class KeyedQueue:
         return len(self._waiting)
 
     def idle(self) -> bool:
-        """Whether nothing waits and nothing is looked at (timers aside)."""
+        """Whether nothing waits and nothing is reconciled (timers aside)."""
         return not self._waiting and not self._active
 
     def close(self) -> None:

@@ -1,43 +1,38 @@
-"""Keeps a store equal to a collection of the API server: list, watch with bookmarks, and a sweep after every relist.
+"""Keeps a store equal to a collection of the API server.
 
-It never ends on a bad line, a 410 or an outage; kopf 1.45 does on some of these, and keeps ghosts of objects that vanished
-while a watch was broken. Objects are decoded into narrow values at once, so memory holds only what is read.
+It lists, watches with bookmarks, and lists again now and then. It never ends on a bad line, a 410
+or an outage; kopf 1.45 does on some of these, and keeps ghosts of objects that vanished while a
+watch was broken. Objects are decoded into narrow values at once, so memory holds only what is read.
+
+The answer to an own write may arrive after the watch's DELETED of the same object. A tombstone with
+the version of the deletion keeps such an answer out, and a periodic relist removes whatever a
+broken watch or proxy left behind.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import random
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic
 
 import aiohttp
 
 from omni_operator.kube.client import ApiError, Kube
+from omni_operator.kube.decoder import Decoder, JsonDecoder, Key, NarrowDecoder, T
 from omni_operator.kube.kinds import Resource
+
+__all__ = ["Decoder", "JsonDecoder", "NarrowDecoder", "Reflector"]
 
 _log = logging.getLogger(__name__)
 _SILENCE = 150.0  # the API server sends a bookmark about once a minute, but leaves the first one out at times
 _SERVER_TIMEOUT = 290
 _PAGE = 500
-
-
-class Named(Protocol):
-    """What a store needs to know of an object."""
-
-    @property
-    def namespace(self) -> str: ...  # noqa: D102
-    @property
-    def name(self) -> str: ...  # noqa: D102
-    @property
-    def resource_version(self) -> str: ...  # noqa: D102
-
-
-T = TypeVar("T", bound=Named)
-Key = tuple[str, str]
+_RELIST_SECONDS = 3600.0  # checked when a watch ends, which happens every few minutes
+_TOMBSTONES = 4096  # the oldest go first; an answer that is so late does not come any more
 
 
 @dataclass(slots=True)
@@ -47,22 +42,31 @@ class Reflector(Generic[T]):
     Attributes:
         kube: The API server.
         resource: Kind of the collection, in all namespaces.
-        decode: From the JSON of an object to the value that is kept.
+        decoder: From the JSON of an object to the value that is kept.
         changed: Called with (old, new) after every change; None stands for absent.
         label_selector: Server-side filter.
         field_selector: Server-side filter.
+        relist_seconds: Age of a list after which the next watch begins with a new one.
+        synced: Set once the collection has been listed.
+        missing: The kind is not installed.
+        error: Why the API server refuses the collection; empty when it does not.
     """
 
     kube: Kube
     resource: Resource
-    decode: Callable[[dict[str, Any]], T]
+    decoder: Decoder[T]
     changed: Callable[[T | None, T | None], None]
     label_selector: str = ""
     field_selector: str = ""
+    relist_seconds: float = _RELIST_SECONDS
     synced: asyncio.Event = field(default_factory=asyncio.Event)
-    missing: bool = False  # the kind is not installed
+    missing: bool = False
+    error: str = ""
+    clock: Callable[[], float] = time.monotonic
     _objects: dict[Key, T] = field(default_factory=dict)
+    _tombstones: dict[Key, str] = field(default_factory=dict)
     _version: str = ""
+    _listed_at: float = 0.0
     _failures: int = 0  # since the last event
 
     def get(self, namespace: str, name: str) -> T | None:
@@ -77,19 +81,24 @@ class Reflector(Generic[T]):
         """Number of objects."""
         return len(self._objects)
 
-    def learn(self, raw: dict[str, Any]) -> None:
-        """Takes the answer to an own write, so that the next look does not wait for the watch."""
-        self._put(self.decode(raw))
+    def upsert(self, raw: dict[str, Any]) -> None:
+        """Stores the answer to an own write; the next reconcile need not wait for the watch."""
+        made = self.decoder.value(raw)
+        buried = self._tombstones.get((made.namespace, made.name))
+        if buried is None or _older(buried, made.resource_version):
+            self._put(made)
 
-    def drop(self, namespace: str, name: str) -> None:
+    def remove(self, namespace: str, name: str) -> None:
         """Forgets an object that the server says does not exist."""
-        self._remove((namespace, name))
+        known = self._objects.get((namespace, name))
+        if known is not None:
+            self._bury((namespace, name), known.resource_version)
 
     async def run(self) -> None:
         """Until cancelled."""
         while True:
             try:
-                if not self._version:
+                if not self._version or self.clock() - self._listed_at >= self.relist_seconds:
                     await self._relist()
                 await self._watch()
                 self._failures = 0
@@ -105,6 +114,7 @@ class Reflector(Generic[T]):
                     self.missing = True
                     self.synced.set()
                 else:
+                    self.error = str(exc)
                     _log.warning("watch of %s refused: %s", self.resource.plural, exc)
                 self._version = ""
             except (OSError, aiohttp.ClientError, TimeoutError) as exc:
@@ -127,26 +137,27 @@ class Reflector(Generic[T]):
         return out
 
     async def _relist(self) -> None:
-        """Replaces the store; what the list lacks is removed, which is the only trace of a deletion that was missed.
+        """Replaces the store; an object that the list lacks is removed.
 
-        All pages at one time: between two of them a look would see a server of now with the workers of before.
+        The gap is the only trace of a deletion that was missed.
+
+        All pages at one time: between two of them a reconcile would see a server of now with the
+        workers of before.
         """
         found: dict[Key, T] = {}
         query = {**self._query(), "limit": str(_PAGE)}
         while True:
-            page = json.loads(await self.kube.list_page(self.resource, query=query))
-            for raw in page.get("items") or []:
-                made = self.decode(raw)
-                found[made.namespace, made.name] = made
-            if not (more := page["metadata"].get("continue")):
+            page = self.decoder.page(await self.kube.list_page(self.resource, query=query))
+            found.update({(made.namespace, made.name): made for made in page.items})
+            if not page.more:
                 break
-            query["continue"] = more
+            query["continue"] = page.more
         for made in found.values():
             self._put(made)
         for key in [key for key in self._objects if key not in found]:
-            self._remove(key)
-        self._version = page["metadata"]["resourceVersion"]
-        self.missing = False
+            self._bury(key, page.version)
+        self._version, self._listed_at = page.version, self.clock()
+        self.missing, self.error = False, ""
         self.synced.set()
 
     async def _watch(self) -> None:
@@ -157,17 +168,15 @@ class Reflector(Generic[T]):
             "timeoutSeconds": str(random.randint(_SERVER_TIMEOUT // 2, _SERVER_TIMEOUT)),  # noqa: S311
         }
         async for line in self.kube.watch(self.resource, query=query, silence=_SILENCE):
-            event = json.loads(line)
-            kind, raw = event["type"], event["object"]
-            if kind == "ERROR":
-                raise ApiError(int(raw.get("code", 500)), str(raw.get("reason", "")), str(raw.get("message", "")))
-            if kind != "BOOKMARK":
-                made = self.decode(raw)
-                if kind == "DELETED":
-                    self._remove((made.namespace, made.name))
+            event = self.decoder.event(line)
+            if event.error is not None:
+                raise event.error
+            if event.key is not None:
+                if event.value is None:
+                    self._bury(event.key, event.version)
                 else:
-                    self._put(made)
-            self._version = raw["metadata"]["resourceVersion"]
+                    self._put(event.value)
+            self._version = event.version
             self._failures = 0  # a stream that is cut now and then is no reason to wait longer and longer
 
     def _put(self, made: T) -> None:
@@ -177,15 +186,21 @@ class Reflector(Generic[T]):
             return
         if old is not None and _older(made.resource_version, old.resource_version):
             return
+        self._tombstones.pop(key, None)
         self._objects[key] = made
         self.changed(old, made)
 
-    def _remove(self, key: Key) -> None:
+    def _bury(self, key: Key, version: str) -> None:
+        """Removes an object, and remembers at which version it was gone."""
+        self._tombstones.pop(key, None)
+        self._tombstones[key] = version
+        while len(self._tombstones) > _TOMBSTONES:
+            del self._tombstones[next(iter(self._tombstones))]
         old = self._objects.pop(key, None)
         if old is not None:
             self.changed(old, None)
 
 
 def _older(one: str, other: str) -> bool:
-    """Whether a resourceVersion is older; they are comparable numbers since Kubernetes 1.35 (KEP-5504)."""
+    """Whether a resourceVersion is older; they are comparable since Kubernetes 1.35 (KEP-5504)."""
     return one.isdigit() and other.isdigit() and int(one) < int(other)
