@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from omni_operator.controller.app import run
-from omni_operator.controller.settings import Settings
+from omni_operator.controller.runtime.app import run
+from omni_operator.controller.runtime.settings import Settings
 from omni_operator.kube.credentials import NoCredentialsError
 
 

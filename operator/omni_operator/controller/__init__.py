@@ -1,1 +1,1 @@
-"""The controller: kopf as the shell, reflectors as the eyes, one level-triggered reconcile per OmniDeployment."""
+"""The controller: kopf as the shell, reflectors, one level-triggered reconcile per object."""

@@ -1,7 +1,7 @@
-"""Makes the cluster say what a decision says, and status say what the cluster does.
+"""One reconcile: Snapshot -> decide -> plan_actions -> Executor -> build_status.
 
-Level-triggered: a look needs no memory of earlier ones, may end anywhere (a crash) and be taken up by any other process; a
-second look that finds nothing to do writes nothing.
+Level-triggered: it needs no memory of earlier ones, may end anywhere (a crash) and be taken up by
+any other process; a second one that finds nothing to do writes nothing.
 """
 
 from __future__ import annotations
@@ -9,297 +9,172 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
-from omni_operator import __version__
-from omni_operator.api.conditions import ConditionType, Reason, Truth
-from omni_operator.children import names
+from omni_operator.api.conditions import ConditionType, Reason
+from omni_operator.api.spec import OmniDeploymentSpec
 from omni_operator.children.describe import summary
-from omni_operator.children.names import COMPONENT, REPLICA, REVISION, Component, node_folder
-from omni_operator.children.render import children as render
-from omni_operator.controller.act import Act
-from omni_operator.controller.cache import Cache
-from omni_operator.controller.child_writer import ChildWriter
-from omni_operator.controller.decide import Decision, decide, keep_for
-from omni_operator.controller.events import Story, from_conditions
-from omni_operator.controller.node_memory import NodeMemory
-from omni_operator.controller.objects import Pod
-from omni_operator.controller.observe import observe
-from omni_operator.controller.observed import Known, Observed, Outcome, Verdict
-from omni_operator.controller.omni_writer import OmniWriter
-from omni_operator.controller.rehearsal import PAUSE as REHEARSAL_PAUSE
-from omni_operator.controller.rehearsal import Rehearsal
-from omni_operator.controller.removal import Removal, revisions
-from omni_operator.controller.restarts import Restarts
-from omni_operator.controller.settings import Settings
-from omni_operator.controller.status import make_status
-from omni_operator.controller.warmups import WarmUps
-from omni_operator.controller.witness import Witness
+from omni_operator.controller.apply.children import ChildWriter
+from omni_operator.controller.apply.executor import Executor
+from omni_operator.controller.apply.omnideployment import OmniWriter
+from omni_operator.controller.conditions.build import StatusUpdate, build_status
+from omni_operator.controller.conditions.events import condition_events
+from omni_operator.controller.rollout.actions import Results
+from omni_operator.controller.rollout.decide import Decision, decide
+from omni_operator.controller.rollout.plan import plan_actions
+from omni_operator.controller.rollout.rendering import Renderer
+from omni_operator.controller.signals.collector import Collector
+from omni_operator.controller.state.objects import Omni
+from omni_operator.controller.state.plans import PlanCache
+from omni_operator.controller.state.snapshot import Snapshot
+from omni_operator.controller.state.snapshots import Snapshots
+from omni_operator.controller.state.store import Store
 from omni_operator.kube.client import ApiError, Kube
+from omni_operator.planning.model import PlanError, Planned
+from omni_operator.topology.inventory import Inventory
 
 _log = logging.getLogger(__name__)
-_TOLD_AT_ONCE = frozenset({ConditionType.ACCEPTED, ConditionType.PLANNED, ConditionType.READY})
-_NAMESPACE_PAUSE = 1.0  # its watch is about to bring it
-_FOREIGN_PAUSE = 10.0  # foreign objects are not watched; their going is found by looking
+NOT_OWNED_SECONDS = 10.0  # objects of others are not watched; their going is found by asking
+DEADLINE = 60.0  # seconds; a worker that waits longer is missing to the others
+_AT_ONCE = frozenset({ConditionType.ACCEPTED, ConditionType.PLANNED, ConditionType.READY})
+_AT_ONCE_FIELDS = ("observedGeneration", "revision", "nodeMemory")
 
 
 @dataclass(slots=True)
 class Reconciler:
-    """Looks at OmniDeployments."""
+    """Reconciles OmniDeployments.
+
+    Attributes:
+        kube: The API server.
+        store: The caches.
+        instance: Name of this process, for events.
+        status_pause_seconds: Seconds that changes of status which only report progress wait for
+            each other.
+        now: The time.
+    """
 
     kube: Kube
-    cache: Cache
-    settings: Settings
+    store: Store
     instance: str
+    status_pause_seconds: float = 5.0
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    collector: Collector = field(init=False)
+    snapshots: Snapshots = field(init=False)
     _omni: OmniWriter = field(init=False)
-    _children: ChildWriter = field(init=False)
-    _memory: NodeMemory = field(init=False)
-    _removal: Removal = field(init=False)
-    _rehearsal: Rehearsal = field(init=False)
-    _restarts: Restarts = field(default_factory=Restarts)
-    _witness: Witness = field(init=False)
-    _warm_ups: WarmUps = field(init=False)
-    _written: dict[str, float] = field(default_factory=dict)
+    _executor: Executor = field(init=False)
+    _renderer: Renderer = field(default_factory=Renderer)
+    _plans: PlanCache = field(default_factory=PlanCache)
+    _uids: dict[str, str] = field(default_factory=dict)
+    _steps_since: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Makes the writers."""
-        self._omni = OmniWriter(kube=self.kube, cache=self.cache, instance=self.instance, now=self.now)
-        self._children = ChildWriter(kube=self.kube, cache=self.cache, omni=self._omni)
-        self._memory = NodeMemory(kube=self.kube, now=self.now)
-        self._rehearsal = Rehearsal(kube=self.kube)
-        self._witness = Witness(kube=self.kube)
-        self._warm_ups = WarmUps(wake=self.cache.look)
-        self._removal = Removal(omni=self._omni, children=self._children, memory=self._memory, now=self.now)
+        """Makes the parts."""
+        self.collector = Collector(kube=self.kube, wake=self.store.enqueue, now=self.now)
+        self.snapshots = Snapshots(store=self.store, signals=self.collector.signals)
+        self._omni = OmniWriter(kube=self.kube, store=self.store, instance=self.instance, now=self.now)
+        children = ChildWriter(kube=self.kube, store=self.store)
+        self._executor = Executor(kube=self.kube, store=self.store, omni=self._omni, children=children)
 
     async def close(self) -> None:
-        """Ends what runs beside looks."""
-        await self._warm_ups.close()
+        """Ends what runs in the background."""
+        await self.collector.close()
 
-    async def look(self, key: str) -> float | None:
-        """One look at one OmniDeployment.
+    async def reconcile(self, key: str) -> float | None:
+        """One pass over one OmniDeployment.
 
         Returns:
             Seconds after which time alone may change something, or None.
 
         Raises:
             ApiError: The API server refused something that must be retried.
+            TimeoutError: The API server did not answer in time.
         """
-        omni = self.cache.omnis.get(key)
+        omni = self._known(key)
         if omni is None:
-            self._written.pop(key, None)
-            self._rehearsal.forget(key)
-            self._witness.forget(key)
-            self._warm_ups.forget(key)
-            self._restarts.forget(key)
             return None
-        observed = observe(self.cache, omni)
-        if omni.deleting:
-            return await self._removal.delete(observed)
-        if observed.unreadable:
-            _log.error("%s: left as it is: revision(s) %s were written by another version", key, observed.unreadable)
-            text = (
-                f"revision {', '.join(observed.unreadable)} was written by an operator whose record this one ({__version__}) does "
-                "not understand, so all is left as it is; run the newer operator again, or delete and create the OmniDeployment"
-            )
-            await self._omni.amend(
-                omni, Verdict(ConditionType.PROGRESSING, Truth.FALSE, Reason.REVISION_UNREADABLE, text)
-            )
-            return None
-        pod_security = self.cache.pod_security(omni.namespace)
-        if pod_security is None:
-            return _NAMESPACE_PAUSE
-        decision = decide(observed, inventory=lambda: self.cache.inventory(without=key), pod_security=pod_security)
-        act = Act()
-        decision = await self._rehearsed(observed, decision, act)
-        outcome = await self._make_real(observed, decision, act)
-        outcome = await self._heard(observed, decision, outcome, act)
-        again = await self._report(observed, outcome, act)
-        if act.refused:
-            raise ApiError(422, "ChildRefused", "; ".join(act.refused))
-        if act.foreign:
-            act.look_again(_FOREIGN_PAUSE)
-        if again is not None:
-            act.look_again(again)
-        return act.again
+        async with asyncio.timeout(DEADLINE):
+            snapshot = self.snapshots.take(omni, now=self.now())
+            decision = self._decide(snapshot)
+            actions = plan_actions(snapshot, decision, self._renderer)
+            results = await self._executor.execute(snapshot, actions)
+            update = build_status(snapshot, decision, actions, results)
+            self.collector.record(omni.uid, results.restarts)
+            self.collector.refresh(snapshot, decision, actions)
+            rest = None if results.gone else await self._report(snapshot, decision, results, update)
+        if results.refused:
+            raise ApiError(422, "ChildRefused", "; ".join(results.refused))
+        others = NOT_OWNED_SECONDS if results.not_owned or actions.not_owned else None
+        dry_run = self.collector.dry_runs.repeat_after(omni.uid)
+        waits = (actions.requeue_after, update.requeue_after, rest, others, dry_run)
+        return min((seconds for seconds in waits if seconds is not None), default=None)
 
-    async def _heard(self, observed: Observed, decision: Decision, outcome: Outcome, act: Act) -> Outcome:
-        """The outcome with what the engine itself says."""
-        active = outcome.active
-        if active is None or not outcome.replicas:
-            return outcome
-        wanted = (decision.spec or active.revision.spec).serving.warm_up
-        answers, until = self._warm_ups.ask(observed, active, wanted)
-        outcome = replace(outcome, answers=answers)
-        pause = None
-        if not outcome.retiring:
-            evidence, pause = await self._witness.ask(observed, active, outcome.replicas)
-            outcome = replace(outcome, evidence=evidence)
-        for seconds in (pause, until):
-            if seconds is not None:
-                act.look_again(seconds)
-        return outcome
+    def _known(self, key: str) -> Omni | None:
+        """The OmniDeployment.
 
-    async def _rehearsed(self, observed: Observed, decision: Decision, act: Act) -> Decision:
-        """The decision, unless a new revision would take the place of one that runs and could not be made."""
-        wanted = decision.wanted
-        if wanted is None or wanted.revision.name in observed.known or not observed.known:
-            return decision
-        refusals = await self._rehearsal.refusals(observed, wanted.revision.name, _intents(observed, decision, wanted))
-        if not refusals:
-            return decision
-        act.look_again(REHEARSAL_PAUSE)
-        return keep_for(observed, decision, refusals)
-
-    async def _make_real(self, observed: Observed, decision: Decision, act: Act) -> Outcome:
-        wanted, replicas = decision.wanted, decision.replicas
-        keep = wanted.revision.name if wanted else ""
-        retiring = await self._removal.retire(observed, {r for r in revisions(observed) if r != keep}, act)
-        desired: set[str] = set()
-        if wanted is not None:
-            shared = wanted.revision.plan.node_shared_memory
-            if shared:
-                desired = {node_folder(observed.owner, keep, replica) for replica in range(replicas)}
-            free = await self._memory.clear_the_way(observed, desired)
-            guarded = not desired or observed.has_finalizer or await self._omni.finalizer(observed, present=True)
-            if (not act.in_the_way or keep in observed.known) and free and guarded:
-                await self._apply_children(observed, decision, wanted, act)
-        folders = await self._memory.sweep(observed, desired, act)
-        if wanted is not None and not desired and not folders and not retiring and observed.has_finalizer:
-            await self._omni.finalizer(observed, present=False)
-        return Outcome(
-            accepted=decision.accepted,
-            planned=decision.planned,
-            active=wanted,
-            replicas=replicas,
-            retiring=tuple(sorted(retiring)),
-            folders=folders,
-            # Children are applied at one time; in the order of answers the message would differ from look to look.
-            foreign=tuple(sorted(act.foreign)),
-            refused=tuple(sorted(act.refused)),
-            blockers=tuple(act.blockers),
-            held_back=act.held_back,
-            lately=act.lately,
-        )
-
-    async def _apply_children(self, observed: Observed, decision: Decision, wanted: Known, act: Act) -> None:
-        intents = _intents(observed, decision, wanted)
-        config, *rest = intents
-        # The record of the plan exists before anything that was made from it.
-        ensure = partial(self._children.ensure, observed, act=act, rendered_by=wanted.rendered_by)
-        await ensure(config)
-        if act.foreign or act.refused:
-            return
-        stale = await self._end_stale_servers(observed, wanted, decision.replicas, act)
-        others = [i for i in rest if not _is_server(i)]
-        there = await asyncio.gather(*(ensure(intent) for intent in others))
-        alone = {_replica(i) for i, ok in zip(others, there, strict=True) if i["kind"] == "RayCluster" and not ok}
-        # Younger than what they join, and not without it: a server that joined nothing would be ended by the next look.
-        servers = [i for i in rest if _is_server(i) and _replica(i) not in stale | alone]
-        await asyncio.gather(*(ensure(intent) for intent in servers))
-        names_wanted = {(intent["kind"], intent["metadata"]["name"]) for intent in intents}
-        extra = [
-            child
-            for child in observed.children.values()
-            if child.labels.get(REVISION) == wanted.revision.name
-            and child.owner_uid == observed.owner.uid
-            and (child.kind, child.name) not in names_wanted
-        ]
-        await self._removal.end(observed, extra, act)
-
-    async def _end_stale_servers(self, observed: Observed, wanted: Known, replicas: int, act: Act) -> set[str]:
-        """Ends servers that joined what is no more; returns the replicas whose server must not be made now.
-
-        A new head does not know an old raylet, and a stage actor whose pod restarted stays dead, while /health says 200 (0.16, run).
+        Memories of one that is gone, or that had this name before, are dropped by its uid.
         """
-        revision, ended = wanted.revision, set[str]()
-        for number in map(str, range(replicas)):
-            past = (observed.omni.key, revision.name, number)
-            act.lately = act.lately or self._restarts.told(past)
-            if left := self._restarts.wait(past):
-                ended.add(number)
-                act.look_again(left)
-                act.held_back = act.held_back or self._restarts.why(past)
-        for replica in range(replicas if wanted.ray_pods else 0):
-            name = names.serving(observed.owner, revision.name, replica)
-            server = observed.children.get(("Deployment", name))
-            if server is None or server.owner_uid != observed.owner.uid:
-                continue
-            cluster = names.ray_cluster(observed.owner, revision.name, replica)
-            joined = observed.children.get(("RayCluster", cluster))
-            if joined is None or joined.created > server.created:
-                ended.add(str(replica))
-                if not server.deleting and await self._children.delete(observed, server, act):
-                    what = "is gone" if joined is None else "is a new one"
-                    text = f"Deployment {name}: ended, since RayCluster {cluster} {what}; it is made again to join it"
-                    act.stories.append(Story(False, "Repaired", text))
-        for pod, why in observed.bereft_servers(wanted):
-            if pod.replica not in ended and await self._end_bereft(observed, wanted, pod, why, act):
-                ended.add(pod.replica)
-        return ended
+        omni = self.store.omnis.get(key)
+        before = self._uids.get(key)
+        if before is not None and (omni is None or omni.uid != before):
+            for part in (self.collector, self.snapshots, self._renderer, self._plans):
+                part.forget(before)
+            self._steps_since.pop(before, None)
+            del self._uids[key]
+        if omni is not None:
+            self._uids[key] = omni.uid
+        return omni
 
-    async def _end_bereft(self, observed: Observed, wanted: Known, server: Pod, why: str, act: Act) -> bool:
-        """Ends a server at once, since it cannot answer; True when the next must not be made yet, because it happened before."""
-        past = (observed.omni.key, wanted.revision.name, server.replica)
-        if self._restarts.was_ended(past, server.name):
-            return False  # the watch has not brought that it is ending
-        name = names.serving(observed.owner, wanted.revision.name, int(server.replica))
-        lasted = (self.now() - datetime.fromisoformat(server.ready_since)).total_seconds()
-        again = self._restarts.again(past, lasted=lasted)
-        if again and (deployment := observed.children.get(("Deployment", name))) is not None:
-            await self._children.delete(observed, deployment, act)
-        else:
-            await self._children.end_pod(server)
-        pause = self._restarts.note(past, server.name, why, lasted=lasted)
-        act.stories.append(Story(True, "ServerRestarted", f"pod {server.name}: ended, since {why}"))
-        if again:
-            act.held_back = self._restarts.why(past)
-            act.look_again(pause)
-        return again
+    def _decide(self, snapshot: Snapshot) -> Decision:
+        key, uid, security = snapshot.omni.key, snapshot.omni.uid, snapshot.pod_security
 
-    async def _report(self, observed: Observed, outcome: Outcome, act: Act) -> float | None:
-        status, again = make_status(observed, outcome, now=self.now())
-        before = observed.omni.status
-        for story in act.stories:
-            await self._omni.tell(observed.omni, story)
-        if status != before:
-            key, moment = observed.omni.key, time.monotonic()
-            pause = self.settings.status_pause_seconds - (moment - self._written.get(key, -1e9))
-            if pause > 0 and not _matters(before, status):
-                return min(pause, again or pause)
-            if not await self._omni.status(observed.omni, status):
-                return None
-            self._written[key] = moment
-        revision = outcome.active.revision if outcome.active else None
-        text = f"revision {revision.name}: {summary(revision.plan)}" if revision else None
-        for story in from_conditions(before, status, summary=text):
-            await self._omni.tell(observed.omni, story)
-        return again
+        def inventory() -> Inventory:
+            return self.store.inventory(without=key)
+
+        def make_plan(spec: OmniDeploymentSpec) -> Planned | PlanError:
+            assert security is not None
+            return self._plans.plan(uid, spec, inventory=inventory(), pod_security=security)
+
+        return decide(snapshot, make_plan=make_plan, inventory=inventory)
+
+    async def _report(
+        self, snapshot: Snapshot, decision: Decision, results: Results, update: StatusUpdate
+    ) -> float | None:
+        """Writes status and events where something is new.
+
+        Returns the seconds after which a mere step is worth a write.
+        """
+        omni, status, before = snapshot.omni, update.status, snapshot.omni.status
+        for event in results.events:
+            await self._omni.emit(omni, event)
+        if status == before:
+            return None
+        if not _is_urgent(before, status):
+            moment = time.monotonic()
+            left = self._steps_since.setdefault(omni.uid, moment) + self.status_pause_seconds - moment
+            if left > 0:
+                return left
+        self._steps_since.pop(omni.uid, None)
+        if not await self._omni.status(omni, status):
+            return None
+        active = decision.target
+        text = f"revision {active.name}: {summary(active.revision.plan)}" if active else None
+        for event in condition_events(before, status, summary=text):
+            await self._omni.emit(omni, event)
+        return None
 
 
-def _intents(observed: Observed, decision: Decision, wanted: Known) -> list[dict[str, Any]]:
-    service = (decision.spec or wanted.revision.spec).serving.service
-    return render(observed.owner, wanted.revision, replicas=decision.replicas, service=service)
-
-
-def _is_server(intent: dict[str, Any]) -> bool:
-    return bool(intent["metadata"]["labels"].get(COMPONENT) == Component.SERVING)
-
-
-def _replica(intent: dict[str, Any]) -> str:
-    return str(intent["metadata"]["labels"].get(REPLICA, ""))
-
-
-def _matters(before: dict[str, Any], after: dict[str, Any]) -> bool:
-    """Whether a change of status should be told at once; steps on the way can wait a moment for each other."""
-
-    def gist(status: dict[str, Any]) -> Any:
-        conditions = status.get("conditions") or ()
-        truths = {c["type"]: (c["status"], c["observedGeneration"]) for c in conditions if c["type"] in _TOLD_AT_ONCE}
-        return truths, status.get("revision"), status.get("nodeMemory"), status.get("observedGeneration")
-
-    return bool(gist(before) != gist(after))
+def _is_urgent(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Whether a status is worth a write at once; steps on the way wait a moment for each other."""
+    if any(before.get(field) != after.get(field) for field in _AT_ONCE_FIELDS):
+        return True
+    old = {c["type"]: c for c in before.get("conditions") or ()}
+    for condition in after["conditions"]:
+        was = old.get(condition["type"], {})
+        if condition["type"] in _AT_ONCE and was.get("status") != condition["status"]:
+            return True
+        if was.get("reason") != condition["reason"] and Reason.of(condition["reason"]).event:
+            return True
+    return False

@@ -1,0 +1,131 @@
+"""The only writer: carries out an ActionPlan step by step and returns what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from omni_operator.controller.apply.children import ChildState, ChildWriter, steady
+from omni_operator.controller.apply.omnideployment import OmniWriter
+from omni_operator.controller.rollout.actions import (
+    Action,
+    ActionPlan,
+    ApplyChild,
+    CreateCleanupPod,
+    DeleteChild,
+    DeletePod,
+    RecordFolders,
+    Restart,
+    Results,
+    SetFinalizer,
+)
+from omni_operator.controller.state.event import EventRecord
+from omni_operator.controller.state.snapshot import ChildKey, Snapshot
+from omni_operator.controller.state.store import Store
+from omni_operator.kube.client import ApiError, Kube
+from omni_operator.kube.kinds import BY_KIND, POD
+
+
+@dataclass(slots=True)
+class Executor:
+    """Carries out plans."""
+
+    kube: Kube
+    store: Store
+    omni: OmniWriter
+    children: ChildWriter
+
+    async def execute(self, snapshot: Snapshot, plan: ActionPlan) -> Results:
+        """Does everything that a plan says; later steps wait for earlier ones.
+
+        Raises:
+            ApiError: The API server refused something that is no matter of a child, and the
+                reconcile must be retried.
+        """
+        run = _Run(self, snapshot)
+        for step in plan.steps:
+            await asyncio.gather(*(run.do(action) for action in step))
+            if run.gone:
+                break
+        return Results(
+            gone=run.gone,
+            refused=tuple(sorted(run.refused)),
+            not_owned=tuple(sorted(run.not_owned)),
+            restarts=tuple(run.restarts),
+            events=tuple(run.events),
+        )
+
+
+@dataclass(slots=True)
+class _Run:
+    """One execution."""
+
+    executor: Executor
+    snapshot: Snapshot
+    gone: bool = False
+    refused: list[str] = field(default_factory=list)
+    not_owned: list[str] = field(default_factory=list)
+    restarts: list[Restart] = field(default_factory=list)
+    events: list[EventRecord] = field(default_factory=list)
+    _made: set[ChildKey] = field(default_factory=set)
+
+    async def do(self, action: Action) -> None:
+        """One action."""
+        match action:
+            case RecordFolders():
+                self.gone |= not await self.executor.omni.record_folders(self.snapshot.omni, action.folders)
+            case SetFinalizer():
+                self.gone |= not await self.executor.omni.finalizer(self.snapshot.omni, present=action.present)
+            case ApplyChild():
+                await self._apply(action)
+            case DeleteChild():
+                await self._delete_child(action)
+            case DeletePod():
+                await self._delete_pod(action)
+            case CreateCleanupPod():
+                await self._create_cleanup_pod(action)
+
+    async def _apply(self, action: ApplyChild) -> None:
+        if action.requires - self._made:
+            return  # what it needs was refused or is somebody else's, which status says
+        where = " ".join(action.key)
+        try:
+            state = await self.executor.children.ensure(self.snapshot, dict(action.intent), exists=action.exists)
+        except ApiError as exc:
+            if not exc.namespace_ends:
+                self.refused.append(f"{where}: {steady(exc.message or str(exc))}")
+            return
+        if state is ChildState.NOT_OURS:
+            self.not_owned.append(where)
+        elif state is ChildState.DONE:
+            self._made.add(action.key)
+            self._emit(action.event)
+
+    async def _delete_child(self, action: DeleteChild) -> None:
+        resource = BY_KIND[action.kind]
+        if await self.executor.kube.delete(resource, action.namespace, action.name, uid=action.uid):
+            self._emit(action.event)
+        else:
+            self.executor.store.children[action.kind].remove(action.namespace, action.name)
+        if action.restart is not None:
+            self.restarts.append(action.restart)
+
+    async def _delete_pod(self, action: DeletePod) -> None:
+        options: Mapping[str, Any] = {} if action.grace_seconds is None else {"grace_seconds": action.grace_seconds}
+        await self.executor.kube.delete(POD, action.namespace, action.name, **options)
+        self._emit(action.event)
+        if action.restart is not None:
+            self.restarts.append(action.restart)
+
+    async def _create_cleanup_pod(self, action: CreateCleanupPod) -> None:
+        try:
+            await self.executor.kube.create(POD, dict(action.pod))
+        except ApiError as exc:
+            if not exc.conflict and not exc.namespace_ends:
+                self.refused.append(f"cleanup of {action.folder} on {action.node}: {exc.message}")
+
+    def _emit(self, event: EventRecord | None) -> None:
+        if event is not None:
+            self.events.append(event)

@@ -1,0 +1,192 @@
+"""All reflectors, and the indexes from what they hold to the OmniDeployments that it concerns."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from omni_operator.children.names import MANAGED_BY, MANAGER, NAME
+from omni_operator.controller.state import decode
+from omni_operator.controller.state.free import FreeCapacity
+from omni_operator.controller.state.objects import Child, NamespaceObject, NodeObject, Omni, Pod, ResourceHolder
+from omni_operator.kube.client import Kube
+from omni_operator.kube.kinds import CHILD_KINDS, NAMESPACE, NODE, POD, RAY_CLUSTER
+from omni_operator.kube.reflector import JsonDecoder, NarrowDecoder, Reflector
+from omni_operator.topology.inventory import Inventory
+from omni_operator.topology.namespace import PodSecurity
+
+Index = dict[str, dict[tuple[str, str], Any]]
+# Bound and not ended: only these hold resources of a node.
+_HOLDERS = "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed"
+
+
+@dataclass(slots=True)
+class Store:
+    """What the controller knows of the cluster.
+
+    Attributes:
+        kube: The API server.
+        enqueue: Called with the key of an OmniDeployment that should be reconciled.
+        capacity_changed: Called when nodes or what pods hold changed.
+        omnis: OmniDeployments by key, fed by kopf's watch.
+        pods: Pods of OmniDeployments.
+        holders: What pods of all others hold of the nodes.
+    """
+
+    kube: Kube
+    enqueue: Callable[[str], None]
+    capacity_changed: Callable[[], None]
+    omnis: dict[str, Omni] = field(default_factory=dict)
+    children: dict[str, Reflector[Child]] = field(default_factory=dict)
+    pods: Reflector[Pod] = field(init=False)
+    holders: Reflector[ResourceHolder] = field(init=False)
+    nodes: Reflector[NodeObject] = field(init=False)
+    namespaces: Reflector[NamespaceObject] = field(init=False)
+    capacity: FreeCapacity = field(default_factory=FreeCapacity)
+    _children_of: Index = field(default_factory=dict)
+    _pods_of: Index = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Makes the reflectors."""
+        for resource in CHILD_KINDS:
+            # RayClusters of others are watched too: ray.clusterRef may name one. There are few, and
+            # they are small.
+            selector = "" if resource is RAY_CLUSTER else f"{MANAGED_BY}={MANAGER}"
+            self.children[resource.kind] = Reflector(
+                kube=self.kube,
+                resource=resource,
+                decoder=JsonDecoder(partial(decode.child, resource.kind)),
+                changed=self._child_changed,
+                label_selector=selector,
+            )
+
+        self.pods = Reflector(
+            kube=self.kube,
+            resource=POD,
+            decoder=JsonDecoder(decode.pod),
+            changed=self._pod_changed,
+            label_selector=NAME,
+        )
+        self.holders = Reflector(
+            kube=self.kube,
+            resource=POD,
+            decoder=NarrowDecoder(decode.NarrowPod, decode.resource_holder, keep=lambda found: found.occupies_node),
+            changed=self._holder_changed,
+            label_selector=f"!{NAME}",
+            field_selector=_HOLDERS,
+        )
+        self.nodes = Reflector(
+            kube=self.kube, resource=NODE, decoder=JsonDecoder(decode.node), changed=self._node_changed
+        )
+        self.namespaces = Reflector(
+            kube=self.kube, resource=NAMESPACE, decoder=JsonDecoder(decode.namespace), changed=self._namespace_changed
+        )
+
+    def reflectors(self) -> list[Reflector[Any]]:
+        """All reflectors."""
+        return [*self.children.values(), self.pods, self.holders, self.nodes, self.namespaces]
+
+    async def synced(self) -> None:
+        """Until every reflector has seen its whole collection once."""
+        await asyncio.gather(*(reflector.synced.wait() for reflector in self.reflectors()))
+
+    def unsynced(self) -> str:
+        """Collections that have not been listed yet, with what the API server said to it."""
+        waiting = [r for r in self.reflectors() if not r.synced.is_set()]
+        return ", ".join(f"{r.resource.plural} ({r.error})" if r.error else r.resource.plural for r in waiting)
+
+    def upsert(self, omni: Omni) -> bool:
+        """Takes a newer state of an OmniDeployment; False when it is not newer."""
+        known = self.omnis.get(omni.key)
+        if known is not None and known.uid == omni.uid and int(omni.resource_version) <= int(known.resource_version):
+            return False
+        self.omnis[omni.key] = omni
+        return True
+
+    def remove(self, key: str, uid: str) -> None:
+        """Forgets an OmniDeployment that is gone, unless another of its name is there."""
+        known = self.omnis.get(key)
+        if known is not None and known.uid == uid:
+            del self.omnis[key]
+
+    def children_of(self, key: str) -> dict[tuple[str, str], Child]:
+        """Children by kind and name."""
+        return dict(self._children_of.get(key, {}))
+
+    def pods_of(self, key: str) -> tuple[Pod, ...]:
+        """Pods, by name."""
+        return tuple(sorted(self._pods_of.get(key, {}).values(), key=lambda p: p.name))
+
+    def pod_security(self, namespace: str) -> PodSecurity | None:
+        """Level that a namespace enforces.
+
+        None while its watch has not brought the namespace yet.
+        """
+        found = self.namespaces.get("", namespace)
+        return found.pod_security if found else None
+
+    def is_terminating(self, namespace: str) -> bool:
+        """Whether a namespace is being deleted."""
+        found = self.namespaces.get("", namespace)
+        return found is not None and found.terminating
+
+    def inventory(self, *, without: str) -> Inventory:
+        """Nodes, with what the pods of all others hold taken off.
+
+        Of equal state the same object, so callers may compare.
+        """
+        return self.capacity.inventory(self._pods_of.get(without, {}).values())
+
+    def _child_changed(self, old: Child | None, new: Child | None) -> None:
+        it = new or old
+        assert it is not None
+        name = it.labels.get(NAME)
+        if name and it.labels.get(MANAGED_BY) == MANAGER:
+            key = f"{it.namespace}/{name}"
+            self._index(self._children_of, key, (it.kind, it.name), new)
+            self.enqueue(key)
+        elif it.kind == RAY_CLUSTER.kind:
+            for omni in self.omnis.values():
+                reference = (omni.spec.get("ray") or {}).get("clusterRef") or {}
+                if omni.namespace == it.namespace and reference.get("name") == it.name:
+                    self.enqueue(omni.key)
+
+    def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
+        it = new or old
+        assert it is not None
+        # labels of a pod may change
+        for owner in {p.omni for p in (old, new) if p is not None and p.omni}:
+            key = f"{it.namespace}/{owner}"
+            self._index(self._pods_of, key, ("Pod", it.name), new if new is not None and new.omni == owner else None)
+            self.enqueue(key)
+        if self.capacity.replace(old, new):
+            self.capacity_changed()
+
+    def _holder_changed(self, old: ResourceHolder | None, new: ResourceHolder | None) -> None:
+        if self.capacity.replace(old, new):
+            self.capacity_changed()
+
+    def _node_changed(self, old: NodeObject | None, new: NodeObject | None) -> None:
+        if old is None or new is None or old.node != new.node:
+            self.capacity.set_node(old.node if old else None, new.node if new else None)
+            self.capacity_changed()
+
+    def _namespace_changed(self, old: NamespaceObject | None, new: NamespaceObject | None) -> None:
+        it = new or old
+        assert it is not None
+        if old is None or new is None or (old.pod_security, old.terminating) != (new.pod_security, new.terminating):
+            for omni in self.omnis.values():
+                if omni.namespace == it.name:
+                    self.enqueue(omni.key)
+
+    @staticmethod
+    def _index(index: Index, key: str, entry: tuple[str, str], new: object | None) -> None:
+        if new is not None:
+            index.setdefault(key, {})[entry] = new
+        elif key in index:
+            index[key].pop(entry, None)
+            if not index[key]:
+                del index[key]
