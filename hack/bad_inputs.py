@@ -1,6 +1,6 @@
-"""Writes docs/reference/errors.md from tests/api/bad_inputs.yaml and the messages that real servers gave.
+"""Writes docs/reference/errors.md from tests/api/bad_inputs.yaml and messages of real servers.
 
-.venv/bin/python hack/bad_inputs.py            runs tests/api/test_bad_inputs.py, then writes the page
+`.venv/bin/python hack/bad_inputs.py` runs tests/api/test_bad_inputs.py, then writes the page.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
-CASES, OBSERVED, PAGE = (
+CASES, MESSAGES, PAGE = (
     ROOT / p for p in ("tests/api/bad_inputs.yaml", "out/bad_inputs.json", "docs/reference/errors.md")
 )
 _SECTIONS = {
@@ -26,11 +26,12 @@ _SECTIONS = {
 }
 _HEAD = """# Errors
 
-What can be wrong with an OmniDeployment, who refuses it, and the full message. Every row is a case of `tests/api/bad_inputs.yaml`, and every
-message was given by a real API server and the operator. Written by `hack/bad_inputs.py`; do not edit.
+What can be wrong with an OmniDeployment, who refuses it, and the full message. Every row is a case of
+`tests/api/bad_inputs.yaml`, and every message was given by a real API server and the operator. Written by
+`hack/bad_inputs.py`; do not edit.
 
-`kubectl apply` of an object that exists prints it whole before such a message; `kubectl apply --server-side` prints the message alone. `omni plan -f FILE` says the
-same without a cluster.
+`kubectl apply` of an object that exists prints it whole before such a message; `kubectl apply --server-side` prints the
+message alone. `omni plan -f FILE` says the same without a cluster.
 """
 
 
@@ -40,12 +41,12 @@ def cases() -> list[dict[str, Any]]:
     return found
 
 
-def page(observed: dict[str, str]) -> str:
-    """Return the text of the page; `observed` is the message of each case by name."""
+def page(messages: dict[str, str]) -> str:
+    """Return the text of the page; `messages` is the message of each case by name."""
     out = [_HEAD]
     for by, about in _SECTIONS.items():
         out += [f"\n## {about}\n", "| Input | Written as | Message |", "|---|---|---|"]
-        out += [_row(case, observed[case["name"]]) for case in cases() if case["by"] == by]
+        out += [_row(case, messages[case["name"]]) for case in cases() if case["by"] == by]
     return "\n".join(out) + "\n"
 
 
@@ -74,7 +75,7 @@ def main() -> None:
     done = subprocess.run(command, cwd=ROOT, env={**os.environ, "OMNI_UPDATE_DOCS": "1"}, check=False)
     if done.returncode:
         sys.exit("a case failed; the page stays as it was")
-    PAGE.write_text(page(json.loads(OBSERVED.read_text())))
+    PAGE.write_text(page(json.loads(MESSAGES.read_text())))
     print(f"wrote {PAGE.relative_to(ROOT)}")
 
 

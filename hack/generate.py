@@ -1,10 +1,11 @@
-"""Writes the files that follow from others: the CRD, the chart's copies of it, reference pages, pictures of plans.
+"""Writes the generated files: the CRD, its copies in the chart, reference pages, pictures of plans.
 
-`make generate` runs it; with --check it writes nothing and fails when a file is not what it would write.
+`make generate` runs it. With --check it writes nothing and fails if a file would change.
 """
 
 import argparse
 import difflib
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,11 +16,13 @@ import reference
 import yaml
 
 from omni_operator.api.base import GROUP, PLURAL
+from omni_operator.api.defaults import defaults_now
 from omni_operator.api.schema import crd_yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 CRD = f"{GROUP}_{PLURAL}.yaml"
 CHART = Path("charts/omni-operator")
+FROZEN = Path("operator/omni_operator/api/frozen_defaults.json")
 _TABLE = ("<!-- values: written by `make generate` from values.yaml -->\n", "<!-- end of values -->\n")
 
 
@@ -31,6 +34,7 @@ def files() -> dict[Path, str]:
         Path("crds") / CRD: crd,
         CHART / "files/crds" / CRD: kept(crd),
         CHART / "files/rules.yaml": rules((ROOT / "manifests/base/rbac.yaml").read_text()),
+        FROZEN: frozen_defaults((ROOT / FROZEN).read_text()),
         **{path.relative_to(ROOT): text for path, text in reference.pages().items()},
         Path("docs/reference/node-pairs.md"): reference.HEAD + node_pairs.page(),
         **pictures.files(),
@@ -38,8 +42,13 @@ def files() -> dict[Path, str]:
     }
 
 
+def frozen_defaults(present: str) -> str:
+    """Return the frozen defaults with those of new fields; no earlier one is changed or removed."""
+    return json.dumps({**defaults_now(), **json.loads(present)}, indent=1, sort_keys=True) + "\n"
+
+
 def kept(crd: str) -> str:
-    """Return the CRD with the annotation that makes `helm uninstall` leave it (and every OmniDeployment) alone."""
+    """Return the CRD with the annotation for `helm uninstall` to keep it and all objects."""
     return crd.replace("\nmetadata:\n", "\nmetadata:\n  annotations:\n    helm.sh/resource-policy: keep\n", 1)
 
 
@@ -65,7 +74,7 @@ def with_table(readme: str, values: str) -> str:
 
 
 def described(values: str) -> Iterator[tuple[str, str, str]]:
-    """Yield name, default and description of each value; a mapping in braces is one value, a block holds several.
+    """Yield name, default and description of each value; a mapping in braces is one value.
 
     Raises:
         ValueError: a value has no comment.

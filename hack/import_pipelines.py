@@ -1,24 +1,31 @@
 """Makes the catalog files of shipped pipelines from unpacked vllm-omni wheels.
 
-Usage: python hack/import_pipelines.py [--check] FOLDER, where FOLDER holds one unpacked wheel per release (FOLDER/0.30.0/vllm_omni).
-With --check nothing is written and it fails when a file is not what it would write.
+Usage: python hack/import_pipelines.py [--check] FOLDER, where FOLDER holds one unpacked wheel per
+release (FOLDER/0.30.0/vllm_omni). With --check nothing is written and it fails when a file is not
+what it would write.
 
-What a person has to say (what it is, which models it serves, how to warm it up, how much an edge carries) is in pipeline_table.yaml beside this file;
-the rest is the wheels':
+What a person has to say (what it is, which models it serves, how to warm it up, how much an edge
+carries) is in pipeline_table.yaml beside this file; the rest is the wheels':
 
-- 0.14 to 0.18: `model_executor/stage_configs/NAME.yaml` holds stages, edges (`engine_input_source`) and engine arguments.
-- 0.20 on: stages and edges are code (a PipelineConfig per model), and `deploy/NAME.yaml` places and tunes them. hack/wheel_topology.py
-  asks the wheel's own code for both; `resolve_deploy_yaml` merges `base_config`.
+- 0.14 to 0.18: `model_executor/stage_configs/NAME.yaml` holds stages, edges (`engine_input_source`)
+  and engine arguments.
+- 0.20 on: stages and edges are code (a PipelineConfig per model), and `deploy/NAME.yaml` places and
+  tunes them. hack/wheel_topology.py asks the wheel's own code for both; `resolve_deploy_yaml`
+  merges `base_config`.
 
-How an edge passes its data is decided, in `config/stage_config.py` of the wheels, by `_select_processor_funcs`: with async_chunk
-the producer sends by `async_chunk_process_next_stage_input_func`, without it by `custom_process_next_stage_input_func` (the full
-payload), or not at all, and then the server hands the result on (`sync_process_input_func` or `custom_process_input_func` of the
-consumer). `merge_pipeline_deploy` refuses async_chunk where no stage has such a producer, and `validate_stage_async_chunk_edges`
-refuses an edge of such a producer whose ends differ. `engine_args.stage_input_payload_keys` and `omni_kv_config` (`_build_engine_args`)
-are what diffusion workers and KV transfer look at. In 0.14 and 0.16 `distributed/omni_connectors/adapter.py` puts the input of every
-next stage on its edge's connector, whatever it is.
+How an edge passes its data is decided, in `config/stage_config.py` of the wheels, by
+`_select_processor_funcs`: with async_chunk the producer sends by
+`async_chunk_process_next_stage_input_func`, without it by `custom_process_next_stage_input_func`
+(the full payload), or not at all, and then the server hands the result on
+(`sync_process_input_func` or `custom_process_input_func` of the consumer). `merge_pipeline_deploy`
+refuses async_chunk where no stage has such a producer, and `validate_stage_async_chunk_edges`
+refuses an edge of such a producer whose ends differ. `engine_args.stage_input_payload_keys` and
+`omni_kv_config` (`_build_engine_args`) are what diffusion workers and KV transfer read. In 0.14
+and 0.16 `distributed/omni_connectors/adapter.py` puts the input of every next stage on its edge's
+connector, whatever it is.
 
-Comments, devices, replicas and connectors are dropped from the bodies: they are what the planner decides.
+Comments, devices, replicas and connectors are dropped from the bodies: they are what the planner
+decides.
 """
 
 from __future__ import annotations
@@ -36,9 +43,11 @@ HERE = Path(__file__).parent
 OUT = HERE.parent / "operator/omni_operator/engine/pipelines"
 Yaml = dict[str, Any]
 
-# Keys of a connector's `extra` that its own class reads; the others are read by the model, and stay with the edge.
+# Keys of a connector's `extra` that its own class reads; the others are read by the model, and stay
+# with the edge.
 TRANSPORT_KEYS = frozenset({
-    "backend_type", "backends", "buffer_ttl_seconds", "device_name", "get_sub_timeout_ms", "host", "inline_small_payloads",
+    "backend_type", "backends", "buffer_ttl_seconds", "device_name", "get_sub_timeout_ms", "host",
+    "inline_small_payloads",
     "localbuf", "master", "memory_pool_device", "memory_pool_size", "metadata_server", "num_worker_threads", "port",
     "post_batch_size", "proto", "protocol", "qp_per_transfer", "rdma", "rpc_port", "segment", "shm_threshold_bytes",
     "xgmi_num_events", "xgmi_num_streams", "zmq_port",
@@ -53,14 +62,14 @@ class Release:
     """The configuration of one release.
 
     Attributes:
-        line: Release line, such as 0.30.
+        series: Release series, such as 0.30.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.line = folder.name.rpartition(".")[0]
+        self.series = folder.name.rpartition(".")[0]
         self._stage_configs = folder / "vllm_omni/model_executor/stage_configs"
         self._wheel: Yaml | None = None
-        if _version(self.line) >= (0, 20):
+        if _version(self.series) >= (0, 20):
             ran = subprocess.run(
                 [sys.executable, HERE / "wheel_topology.py", folder], capture_output=True, text=True, check=False
             )
@@ -69,15 +78,17 @@ class Release:
             self._wheel = yaml.load(ran.stdout, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
     def pipeline(self, name: str, known: Yaml) -> Yaml | None:
-        """The content of `releases` for this line; None when the release has no file of that name, or only stages on their own in it."""
+        """Content of `releases` for this series; None without a file or without edges in it."""
         if self._wheel is None:
             path = self._stage_configs / f"{name}.yaml"
             found = self._from_stage_args(yaml.safe_load(path.read_text()), known) if path.exists() else None
         else:
             raw = self._wheel["deploys"].get(name)
-            # 0.22 and 0.24 ship two files of the older format among them; the flag we render does not read those.
+            # 0.22 and 0.24 ship two files of the older format among them; the flag we render does
+            # not read those.
             found = self._from_deploy(name, raw, known) if raw and "stage_args" not in raw else None
-        # 0.14 has Qwen3-TTS as one stage, and 0.18 puts two modes of HunyuanImage-3.0 in one file, which share nothing.
+        # 0.14 has Qwen3-TTS as one stage, and 0.18 puts two modes of HunyuanImage-3.0 in one file,
+        # which share nothing.
         return found if found and found["edges"] else None
 
     def _from_stage_args(self, raw: Yaml, known: Yaml) -> Yaml:
@@ -93,7 +104,7 @@ class Release:
                 carries = "kv_cache"
             else:
                 # From 0.18 the server hands on what no worker sends.
-                carries = "payload" if hook or _version(self.line) < (0, 18) else "prompt"
+                carries = "payload" if hook or _version(self.series) < (0, 18) else "prompt"
             edges.append(
                 {
                     **_ends(producer, consumer),
@@ -177,15 +188,16 @@ class Release:
         """Name in the registry that a deploy file without `pipeline` stands for."""
         assert self._wheel is not None
         topologies: Yaml = self._wheel["topologies"]
-        # From 0.26 a PipelineConfig names its file; before, the file is named after the registry's name.
+        # From 0.26 a PipelineConfig names its file; before, the file is named after the registry's
+        # name.
         by_file = [key for key, found in topologies.items() if found["default_deploy"] == f"{name}.yaml"]
         if name in topologies or not by_file:
             return name
         return by_file[0]
 
 
-def _version(line: str) -> tuple[int, ...]:
-    return tuple(map(int, line.split(".")))
+def _version(series: str) -> tuple[int, ...]:
+    return tuple(map(int, series.split(".")))
 
 
 def _without(raw: Yaml, keys: Iterable[str]) -> Yaml:
@@ -193,7 +205,7 @@ def _without(raw: Yaml, keys: Iterable[str]) -> Yaml:
 
 
 def _hoisted(entry: Yaml) -> Yaml:
-    """A stage of a deploy file with the nested spelling (`runtime`, `engine_args`) made flat, as `_parse_stage_deploy` does."""
+    """A stage of a deploy file; `runtime` and `engine_args` made flat (`_parse_stage_deploy`)."""
     return {
         **_without(entry, ("runtime", "engine_args")),
         **(entry.get("engine_args") or {}),
@@ -202,7 +214,7 @@ def _hoisted(entry: Yaml) -> Yaml:
 
 
 def _kind(entry: Yaml) -> str:
-    """Kind of a stage_args entry; the scheduler tells it where neither type is written (CosyVoice3 of 0.18)."""
+    """Kind of a stage_args entry; without a type that of the scheduler (CosyVoice3 of 0.18)."""
     if entry.get("stage_type") == "diffusion":
         return "diffusion"
     args: Yaml = entry["engine_args"]
@@ -224,7 +236,8 @@ def _moves_kv_cache(first: Yaml, second: Yaml) -> bool:
 def _passes(first: Yaml, second: Yaml, deployed: list[Yaml]) -> Yaml:
     """What passes between two stages of a PipelineConfig and how, in the keys of an Edge."""
     hook, chunks = first["custom_process_next_stage_input_func"], first["async_chunk_process_next_stage_input_func"]
-    # 0.20 knows no full payload: what stands there sends chunks, and does nothing without async_chunk.
+    # 0.20 knows no full payload: what stands there sends chunks, and does nothing without
+    # async_chunk.
     if hook and hook.endswith("_async_chunk"):
         hook, chunks = None, hook
     # `_build_engine_args`: the topology's own omni_kv_config wins over the file's.
@@ -256,7 +269,7 @@ def _bound(known: Yaml, producer: int, consumer: int) -> int:
 
 
 def _extra(connectors: Yaml, first: Yaml, second: Yaml) -> Yaml:
-    """Model parameters on the connector of an edge: the producer's end is read first (`load_omni_transfer_config`)."""
+    """Model parameters on the connector of an edge, as load_omni_transfer_config reads them."""
     ends = (
         (first.get("output_connectors") or {}, f"to_stage_{second.get('stage_id')}"),
         (
@@ -274,16 +287,16 @@ def _extra(connectors: Yaml, first: Yaml, second: Yaml) -> Yaml:
 
 def _folded(found: dict[str, Yaml]) -> Iterator[tuple[str, Yaml | str]]:
     """Lines with the same content as a newer one name it instead."""
-    for line, content in found.items():
+    for series, content in found.items():
         newest = max((other for other in found if found[other] == content), key=_version)
-        yield line, (content if newest == line else newest)
+        yield series, (content if newest == series else newest)
 
 
 def entries(releases: list[Release]) -> Iterator[tuple[str, str]]:
     """Name of the file and its text, for every entry of the table."""
     table: dict[str, Yaml] = yaml.safe_load((HERE / "pipeline_table.yaml").read_text())
     for name, known in table.items():
-        found = {release.line: content for release in releases if (content := release.pipeline(name, known))}
+        found = {release.series: content for release in releases if (content := release.pipeline(name, known))}
         if not found:
             sys.exit(f"{name}: no release has it with more than one stage")
         data = {

@@ -1,4 +1,7 @@
-"""Runs the `omni` commands of docs/how-to/plan.md: what they print goes into the page, what they draw into docs/images."""
+"""Runs the `omni` commands of docs/how-to/plan.md.
+
+Their output goes into the page, their pictures into docs/images.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ _OMNI = 'omni() { "$PYTHON" -c "from omni_operator.cli.main import main; main()"
 
 
 def files() -> dict[Path, str]:
-    """Return the page with what its commands print today, and the pictures they draw, by path from the root."""
+    """Return the page with the output of its commands, and their pictures, by path."""
     found: dict[Path, str] = {}
 
     def filled(block: re.Match[str]) -> str:
@@ -38,7 +41,7 @@ def files() -> dict[Path, str]:
 
 
 def _run(command: str) -> str:
-    """Return what a command prints, errors too, in a shell that knows `omni` and in 100 columns."""
+    """Return the output of a command, with errors, in a shell of 100 columns that has `omni`."""
     kept = {name: value for name, value in os.environ.items() if name not in {"FORCE_COLOR", "NO_COLOR"}}
     paths = [str(ROOT / "operator"), *sys.path]
     env = {**kept, "PYTHON": sys.executable, "COLUMNS": "100", "PYTHONPATH": os.pathsep.join(filter(None, paths))}

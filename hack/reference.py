@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
-from omni_operator.api.conditions import ConditionType, Reason
+from omni_operator.api.conditions import MESSAGE_HAS_REMEDY, ConditionType, Reason
 from omni_operator.api.spec import Connector, Protocol
-from omni_operator.engine.connector import TRANSPORTS, Rejection
-from omni_operator.engine.pipeline import Carries, Edge, Pipeline, catalog
-from omni_operator.engine.records import releases
-from omni_operator.engine.release import Defect, EdgeUse
-from omni_operator.planning.cost import BETWEEN_PODS, IN_ONE_POD, SIZES
+from omni_operator.connectors.base import SIZES
+from omni_operator.connectors.transport import TRANSPORTS, Rejection
+from omni_operator.engine.pipeline import Edge, EdgePayload, Pipeline, catalog
+from omni_operator.engine.release import Defect, PayloadKind
+from omni_operator.engine.releases import releases
+from omni_operator.planning.cost import BETWEEN_PODS, IN_ONE_POD
 from omni_operator.topology.quantity import binary
 
 OUT = Path(__file__).parent.parent / "docs/reference"
@@ -22,31 +23,50 @@ TYPES = {
     ConditionType.ACCEPTED: "The spec is valid and everything it names is known. False: what runs is kept as it is.",
     ConditionType.PLANNED: "A layout and a transport per edge were found (or kept).",
     ConditionType.RAY_CLUSTER_READY: "The Ray head is ready and all workers have joined.",
-    ConditionType.SERVING_READY: "Every server answers /health and its warm-up request where one is known, and the Mooncake master of the edges that use it is up.",
-    ConditionType.TRANSPORT_AS_PLANNED: "Pods are ready and where the plan relies on them to be, and the engine counted payloads on every edge (0.14 to 0.20 do "
-    "not count, so there it is the placement alone). Unknown while nothing was seen.",
+    ConditionType.SERVING_READY: (
+        "Every server answers /health and its warm-up request where one is known, and the Mooncake master of the "
+        "edges that use it is up."
+    ),
+    ConditionType.TRANSPORT_AS_PLANNED: (
+        "Pods are ready and where the plan relies on them to be, and the engine counted payloads on every edge (0.14 "
+        "to 0.20 do not count, so there it is the placement alone). Unknown while nothing was seen."
+    ),
     ConditionType.PROGRESSING: "A revision is on its way; False with Complete when there is nothing to do.",
     ConditionType.READY: "Requests are served at status.endpoint: one has passed, where a warm-up request is known.",
 }
 REJECTIONS = {
     Rejection.NO_SHARED_MEMORY: "The ends may be on different nodes.",
-    Rejection.HOST_MEMORY_FORBIDDEN: "The namespace's pod security level forbids the hostPath that two pods need to share memory.",
+    Rejection.HOST_MEMORY_FORBIDDEN: (
+        "The namespace's pod security level forbids the hostPath that two pods need to share memory."
+    ),
     Rejection.NO_RDMA_ON_NODE: "The nodes that offer the RDMA resource cannot hold the pods.",
     Rejection.CAPABILITY_FORBIDDEN: "The namespace's pod security level forbids IPC_LOCK.",
     Rejection.RELEASE_LACKS_CONNECTOR: "The release has no such connector.",
     Rejection.ASYNC_CHUNK_UNSUPPORTED: "The pipeline streams chunks, which the connector cannot carry.",
-    Rejection.HANDED_ON_BY_SERVER: "The server hands the result on with the next stage's request, so no connector carries it.",
+    Rejection.HANDED_ON_BY_SERVER: (
+        "The server hands the result on with the next stage's request, so no connector carries it."
+    ),
     Rejection.PORTS_COLLIDE: "Copies of the producer would bind one port, or a port out of range.",
     Rejection.RELEASE_IGNORES_CONNECTOR: "The release does not use what is configured for such an edge.",
-    Rejection.MIDDLE_STAGE_UNSUPPORTED: "A stage that receives over the connector cannot send over it, and a stage of the edge does both.",
-    Rejection.SYNCHRONOUS_UNSUPPORTED: "The consumer waits for its payload with a deadline, which the connector does not know.",
+    Rejection.MIDDLE_STAGE_UNSUPPORTED: (
+        "A stage that receives over the connector cannot send over it, and a stage of the edge does both."
+    ),
+    Rejection.SYNCHRONOUS_UNSUPPORTED: (
+        "The consumer waits for its payload with a deadline, which the connector does not know."
+    ),
     Rejection.KV_CACHE_UNSUPPORTED: "The connector cannot carry a KV cache.",
-    Rejection.ONE_CONNECTOR_PER_STAGE: "A stage has one connector for all its edges, and another edge cannot use this one.",
+    Rejection.ONE_CONNECTOR_PER_STAGE: (
+        "A stage has one connector for all its edges, and another edge cannot use this one."
+    ),
     Rejection.NEEDS_ACCELERATOR: "The connector pins memory by an accelerator's runtime, and the plan is for CPUs.",
     Rejection.LIBRARY_MISSING: "The image is not known to have the library (`engine.nixl`).",
-    Rejection.LIBRARY_VERSION: "The image's Mooncake is too new for MooncakeStore, or too old for MooncakeTransferEngine over TCP "
-    "(`engine.mooncakeVersion`); 0.3.12 serves both.",
-    Rejection.NEEDS_ACCELERATOR_IN_SERVING_POD: "The connector pins memory by CUDA in the serving pod, which has no accelerator.",
+    Rejection.LIBRARY_VERSION: (
+        "The image's Mooncake is too new for MooncakeStore, or too old for MooncakeTransferEngine over TCP "
+        "(`engine.mooncakeVersion`); 0.3.12 serves both."
+    ),
+    Rejection.NEEDS_ACCELERATOR_IN_SERVING_POD: (
+        "The connector pins memory by CUDA in the serving pod, which has no accelerator."
+    ),
     Rejection.PODS_NOT_OURS: "The workers belong to the RayCluster of ray.clusterRef.",
     Rejection.FORBIDDEN_BY_USER: "A field of spec.transport rules it out.",
 }
@@ -65,11 +85,12 @@ def pages() -> dict[Path, str]:
 MEASURED = """
 ## What a payload costs
 
-`bench/transfers`, put and get in ms, best of three medians of five; vllm-omni 0.30, Mooncake 0.3.12.post1, Nixl 1.5.1, two cores, no accelerator and no RDMA. On
-one step the planner takes what is quickest by this table (the first of those within a tenth) for what the edge usually carries, as `omni explain` says it: a
-sixteenth of the pipeline's bound, or what `transport.edges[].payload` says. Say it where you know it; inside a pod shared memory is left for something quicker
-only then. Of a payload that passes in chunks a chunk is weighed, at most 64 KiB. Edges that share a connector are weighed together
-([why](../adr/0013-the-payload-decides.md)).
+`bench/transfers`, put and get in ms, best of three medians of five; vllm-omni 0.30, Mooncake 0.3.12.post1, Nixl 1.5.1,
+two cores, no accelerator and no RDMA. On one step the planner takes what is quickest by this table (the first of those
+within a tenth) for what the edge usually carries, as `omni explain` says it: a sixteenth of the pipeline's bound, or
+what `transport.edges[].payload` says. Say it where you know it; inside a pod shared memory is left for something
+quicker only then. Of a payload that passes in chunks a chunk is weighed, at most 64 KiB. Edges that share a connector
+are weighed together ([why](../adr/0013-the-payload-decides.md)).
 """
 
 
@@ -88,17 +109,36 @@ def _conditions() -> Iterator[str]:
     yield "# Conditions\n\n| type | meaning |\n|---|---|"
     for kind in ConditionType:
         yield f"| `{kind}` | {TYPES[kind]} |"
-    yield "\n## Reasons\n\n| reason | meaning |\n|---|---|"
+    yield (
+        "\n## Reasons\n\nA reason is as it should be (Normal), on its way (Progress) or needs attention "
+        "(Warning). The operator emits an event when a"
+    )
+    yield "condition gets a reason with *event*. `kubectl omni status` prints the next step.\n"
+    yield "| reason | severity | event | meaning | next step |\n|---|---|---|---|---|"
     for reason in sorted(Reason, key=str):
-        yield f"| `{reason}` | {reason.explanation} |"
+        event = "yes" if reason.event else "no"
+        yield f"| `{reason}` | {reason.severity} | {event} | {reason.explanation} | {_next_step(reason)} |"
+
+
+def _next_step(reason: Reason) -> str:
+    """Return the next step with NAME and NAMESPACE for a reader to replace."""
+    if reason.next_step == MESSAGE_HAS_REMEDY:
+        return "what the message says"
+    return reason.next_step.format(name="NAME", namespace="NAMESPACE", message="(the message)")
 
 
 def _transport() -> Iterator[str]:
-    yield "# Transports\n\nFor every edge the first usable of these steps is taken, and on a step the quickest (see below); each better one that is not"
-    yield "usable is in `status.plan.edges[].rejected` with one of the codes below and the fact behind it. [node-pairs.md](node-pairs.md) shows"
+    yield (
+        "# Transports\n\nFor every edge the first usable of these steps is taken, and on a step the quickest (see "
+        "below); each better one that is not"
+    )
+    yield (
+        "usable is in `status.plan.edges[].rejected` with one of the codes below and the fact behind it. "
+        "[node-pairs.md](node-pairs.md) shows"
+    )
     yield "what that gives on every two kinds of nodes.\n"
     named = {protocol: " or ".join(f"`{t}`" for t in TRANSPORTS if t.protocol is protocol) for protocol in Protocol}
-    yield f"1. {named[Protocol.SHM]}; inside one pod also TCP where it is quicker with the payload that is told"
+    yield f"1. {named[Protocol.SHM]}; inside one pod also TCP where it is quicker with the payload that is stated"
     yield f"2. {named[Protocol.RDMA]}, in this order: it was not measured"
     yield f"3. {named[Protocol.TCP]}"
     yield "\n| code | meaning |\n|---|---|"
@@ -109,40 +149,61 @@ def _transport() -> Iterator[str]:
 
 
 def _releases() -> Iterator[str]:
-    yield "# vllm-omni releases\n\nWhat this operator knows of each release. A line without a record is run by the newest one before it, with a note in"
+    yield (
+        "# vllm-omni releases\n\nWhat this operator knows of each release. A series without a record is run by the "
+        "newest one before it, with a note in"
+    )
     yield "`status.plan.notes`, or refused (`engine.versionPolicy: Exact`).\n"
-    yield "| release | backends (Auto prefers the first that fits) | configuration | payloads are put by | Ray, Mooncake assumed | 200 on /health means | stages late at --init-timeout (default) | transfer metrics |"
+    yield (
+        "| release | backends (Auto prefers the first that fits) | configuration | payloads are put by | Ray, "
+        "Mooncake assumed | 200 on /health means | stages late at --init-timeout (default) | transfer metrics |"
+    )
     yield "|---|---|---|---|---|---|---|---|"
     for r in releases():
         versions = f"{r.ray_version}, {r.mooncake_version}"
-        metrics = "yes" if r.metrics else "no"
+        metrics = "yes" if r.transfer_counter is not None else "no"
         late = (
             f"{'the server ends' if r.exits_on_init_timeout else 'it serves without them'} ({r.init_timeout_seconds} s)"
         )
-        yield f"| {r.line} | {', '.join(r.backends)} | `{r.config_flag}` | {r.mover} | {versions} | {r.health} | {late} | {metrics} |"
+        yield (
+            f"| {r.series} | {', '.join(r.backends)} | `{r.flags.config[0]}` | {r.payload_sender} | {versions} | "
+            f"{r.health} | {late} | {metrics} |"
+        )
     yield "\n## Connectors that carry each kind of edge\n"
-    yield "SharedMemory needs one /dev/shm at both ends; the others work between any two pods. *middle* is an edge of a stage that receives"
-    yield "and sends.\n\n| releases | " + " | ".join(EdgeUse) + " |"
-    yield "|---|" + "---|" * len(EdgeUse)
+    yield (
+        "SharedMemory needs one /dev/shm at both ends; the others work between any two pods. *middle* is an edge of "
+        "a stage that receives"
+    )
+    yield "and sends.\n\n| releases | " + " | ".join(PayloadKind) + " |"
+    yield "|---|" + "---|" * len(PayloadKind)
     tables: dict[tuple[str, ...], list[str]] = {}
     for r in releases():
-        row = tuple(", ".join(c for c in Connector if c in r.carriers[use] and c in r.connectors) for use in EdgeUse)
-        tables.setdefault(row, []).append(r.line)
+        row = tuple(
+            ", ".join(c for c in Connector if c in r.supported_connectors[use] and c in r.connectors)
+            for use in PayloadKind
+        )
+        tables.setdefault(row, []).append(r.series)
     for row, lines in tables.items():
         yield f"| {', '.join(lines)} | " + " | ".join(row) + " |"
-    yield "\n## Ports\n\nConnectors that listen bind `base + purpose + replica * stride + rank * stride + stage`, where a release has a formula.\n"
+    yield (
+        "\n## Ports\n\nConnectors that listen bind `base + purpose + replica * stride + rank * stride + stage`, "
+        "where a release has a formula.\n"
+    )
     for r in releases():
         if r.ports is not None:
             purposes = ", ".join(f"{name} {offset}" for name, offset in r.ports.purposes.items())
             scope = (
                 "every connector" if r.ports.payloads else "connectors of KV caches only; a payload's binds its base"
             )
-            yield f"- {r.line}: {purposes}; replica stride {r.ports.replica_stride}, rank stride {r.ports.rank_stride}; {scope}"
+            yield (
+                f"- {r.series}: {purposes}; replica stride {r.ports.replica_stride}, rank stride "
+                f"{r.ports.rank_stride}; {scope}"
+            )
     yield "\n## Known defects that plans work around\n\n| code | releases | what happens | source |\n|---|---|---|---|"
     lines_of: dict[Defect, list[str]] = {}
     for r in releases():
         for defect in r.defects:
-            lines_of.setdefault(defect, []).append(r.line)
+            lines_of.setdefault(defect, []).append(r.series)
     for defect, lines in lines_of.items():
         yield f"| `{defect.code}` | {lines[0]} to {lines[-1]} | {defect.what} | {defect.source} |"
 
@@ -153,15 +214,21 @@ def _pipelines() -> Iterator[str]:
     entries = catalog().values()
     models = {model: entry.name for entry in entries for model in entry.models}
     yield from (f"| `{model}` | [{models[model]}](#{models[model]}) |" for model in sorted(models, key=str.lower))
-    yield "\nWhat follows is as vllm-omni ships it. An arrow says what passes between two stages, at most how much per request, and"
-    yield "whether in chunks (`async_chunk: true`), whole, or either. A `prompt` is handed on by the server and needs no connector."
+    yield (
+        "\nWhat follows is as vllm-omni ships it. An arrow says what passes between two stages, at most how much per "
+        "request, and"
+    )
+    yield (
+        "whether in chunks (`async_chunk: true`), whole, or either. A `prompt` is handed on by the server and needs "
+        "no connector."
+    )
     for entry in entries:
         yield f"\n## {entry.name}\n\n{entry.about}\n"
         if entry.models:
             yield f"- Models: {', '.join(f'`{model}`' for model in entry.models)}"
         shapes: dict[str, list[str]] = {}
-        for line, pipeline in sorted(entry.releases.items(), key=lambda item: tuple(map(int, item[0].split(".")))):
-            shapes.setdefault(_shape(pipeline), []).append(line)
+        for series, pipeline in sorted(entry.releases.items(), key=lambda item: tuple(map(int, item[0].split(".")))):
+            shapes.setdefault(_shape(pipeline), []).append(series)
         for shape, lines in shapes.items():
             yield f"- {', '.join(lines)}: {shape}"
 
@@ -186,16 +253,16 @@ def _shape(pipeline: Pipeline) -> str:
     shared = [f"{' and '.join(found)} share {device}" for device, found in sorted(users.items()) if len(found) > 1]
     count = f"{len(users)} accelerator{'s' if len(users) > 1 else ''}"
     where = count if len(users) == 1 else f"{count} ({'; '.join(taken + shared)})"
-    streams = any(edge.streams for edge in pipeline.edges)
+    streams = any(edge.in_chunks for edge in pipeline.edges)
     mode = f", `async_chunk: {str(pipeline.async_chunk).lower()}`" if streams else ""
     return f"`{drawing}`, {where}{mode}"
 
 
 def _passes(edge: Edge) -> str:
     how = {(True, True): "chunks or whole", (True, False): "chunks", (False, True): "whole", (False, False): "nothing"}
-    if edge.carries is Carries.PROMPT:
+    if edge.payload is EdgePayload.PROMPT:
         return "prompt"
     size = edge.max_payload_bytes >> 20
-    return f"{edge.carries}, {size} MiB" + (
-        f", {how[edge.streams, edge.whole]}" if edge.carries is Carries.PAYLOAD else ""
+    return f"{edge.payload}, {size} MiB" + (
+        f", {how[edge.in_chunks, edge.in_one_part]}" if edge.payload is EdgePayload.PAYLOAD else ""
     )

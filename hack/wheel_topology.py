@@ -1,9 +1,11 @@
 """Prints what one unpacked vllm-omni wheel (0.20 on) knows of its pipelines, as YAML.
 
 Usage: python hack/wheel_topology.py FOLDER, where FOLDER holds `vllm_omni`.
-The topology of these releases is code, so the wheel's own modules are run: the pipeline registry, the pipeline modules and
-`config/stage_config.py`, whose `resolve_deploy_yaml` also merges `base_config`. They import vLLM, torch and transformers for
-types and names only, so every other module is a stand-in. One process per wheel: all wheels use the same module names.
+
+The topology of these releases is code, so the wheel's own modules are run: the pipeline registry,
+the pipeline modules and `config/stage_config.py`, whose `resolve_deploy_yaml` also merges
+`base_config`. They import vLLM, torch and transformers for types and names only, so every other
+module is a stand-in. One process per wheel: all wheels use the same module names.
 """
 
 from __future__ import annotations
@@ -44,7 +46,8 @@ class StandIn(metaclass=_StandInType):
         return self
 
     def __getattr__(self, name: str) -> Any:
-        # True, so that a resolver such as resolve_qwen3_omni_pipeline (`enable_audio_output`) takes the whole pipeline.
+        # True, so that a resolver such as resolve_qwen3_omni_pipeline (`enable_audio_output`) takes
+        # the whole pipeline.
         if name.startswith("__"):
             raise AttributeError(name)
         return True
@@ -58,7 +61,7 @@ class _StandInModule(types.ModuleType):
 
 
 class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds the few modules that matter in the wheel, the standard library and YAML where they are, and stand-ins for the rest."""
+    """Finds modules of the wheel, the standard library and YAML; all others are stand-ins."""
 
     def __init__(self, wheel: Path) -> None:
         self.wheel = wheel
@@ -104,7 +107,8 @@ def topologies() -> dict[str, Any]:
     """Registry name to the PipelineConfig, as plain data."""
     registry: Any = importlib.import_module("vllm_omni.config.pipeline_registry")
     found = {}
-    # 0.20 and 0.22: (module, variable); from 0.24: the PipelineConfig, or a function that takes the model's own config.
+    # 0.20 and 0.22: (module, variable); from 0.24: the PipelineConfig, or a function that takes the
+    # model's own config.
     entries = getattr(registry, "OMNI_PIPELINES", None) or registry._OMNI_PIPELINES
     for name, entry in entries.items():
         if isinstance(entry, tuple):

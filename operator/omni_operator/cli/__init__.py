@@ -1,1 +1,1 @@
-"""`omni` and `kubectl omni`: what the operator sees and does, for people at a terminal."""
+"""`omni` and `kubectl omni`: shows and plans OmniDeployments at a terminal."""

@@ -1,4 +1,7 @@
-"""The API server as the person at the terminal reaches it: any kubeconfig, exec plugins and OIDC included (the official client)."""
+"""The API server, reached with the kubeconfig of the user.
+
+It uses the official client, so exec plugins and OIDC work.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,11 @@ from omni_operator.api.base import GROUP, PLURAL, VERSION
 
 
 class AccessError(RuntimeError):
-    """The cluster cannot be reached, or refuses; the message says what to do."""
+    """The cluster cannot be reached, or denies the request.
+
+    Attributes:
+        status: HTTP status of the response; 0 without a response.
+    """
 
     def __init__(self, message: str, *, status: int = 0) -> None:
         super().__init__(message)
@@ -27,7 +34,10 @@ class Access:
             config.load_kube_config(context=context, persist_config=False)  # type: ignore[no-untyped-call]
             listed: Any = config.list_kube_config_contexts()  # type: ignore[no-untyped-call]
         except ConfigException as exc:
-            msg = f"no usable kubeconfig: {exc}; set KUBECONFIG or use --context (plan, explain and inventory can do with --nodes FILE)"
+            msg = (
+                f"no usable kubeconfig: {exc}; set KUBECONFIG or use --context "
+                "(plan, explain and inventory can do with --nodes FILE)"
+            )
             raise AccessError(msg) from exc
         contexts, active = listed
         chosen = next((c for c in contexts if c["name"] == context), active)
@@ -40,16 +50,16 @@ class Access:
         """The parsed answer of one request.
 
         Raises:
-            AccessError: The server refused or cannot be reached.
+            AccessError: The server denied the request or cannot be reached.
         """
         import urllib3
 
         headers = {"Accept": "application/json", "Content-Type": content or "application/json"}
-        made = self._client.param_serialize(
+        parameters = self._client.param_serialize(
             method, path, header_params=headers, body=body, auth_settings=["BearerToken"]
         )
         try:
-            answer = self._client.call_api(*made, _request_timeout=seconds)
+            answer = self._client.call_api(*parameters, _request_timeout=seconds)
             text: bytes = answer.read()  # type: ignore[no-untyped-call]
         except (urllib3.exceptions.HTTPError, OSError) as exc:
             msg = f"{method} {path}: {exc}"
@@ -65,7 +75,7 @@ class Access:
         return parsed
 
     def omni(self, name: str, *, namespace: str | None = None) -> dict[str, Any]:
-        """An OmniDeployment of a namespace; of the context's when none is named.
+        """An OmniDeployment of a namespace, by default the namespace of the context.
 
         Raises:
             AccessError: It does not exist, or the request failed.

@@ -1,4 +1,7 @@
-"""`omni chat`: one request through the public Service (by the API server's proxy, so it works from any terminal)."""
+"""`omni chat`: one request through the public Service.
+
+It goes through the API server's proxy, so it needs no port-forward.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ def chat(access: Access, name: str, *, prompt: str, audio: Path | None) -> int:
     """Sends a chat request, prints the text, writes the audio.
 
     Raises:
-        AccessError: The request failed; vllm-omni 0.16 reports stage errors in an answer of status 200.
+        AccessError: The request failed; vllm-omni 0.16 reports stage errors with HTTP status 200.
     """
     console = Console()
     omni = access.omni(name)

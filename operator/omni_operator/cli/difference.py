@@ -1,4 +1,4 @@
-"""What a change of a spec would change of what runs: fields of the spec, and what the plan makes of them."""
+"""What an edit of a spec would change: fields of the spec, and the plan made for it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from omni_operator.api.serving_spec import RolloutStrategy
 from omni_operator.api.spec import OmniDeploymentSpec
 from omni_operator.children.revision import Revision
 from omni_operator.cli.picture import transport_of
+from omni_operator.planning.feasibility import is_still_feasible
 from omni_operator.planning.model import Plan, ServingPod, Sizes, WorkerGroup
-from omni_operator.planning.stands import stands
 from omni_operator.topology.inventory import Inventory
 from omni_operator.topology.quantity import about, binary
 
@@ -20,7 +20,7 @@ _ABSENT = "-"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One thing that differs."""
+    """One fact that differs."""
 
     what: str
     before: str
@@ -29,26 +29,26 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """Everything that differs.
+    """Everything that differs between two revisions.
 
     Attributes:
-        verdict: What would happen, in a sentence.
-        before: Revision that runs; None when nothing does.
-        after: Revision that would run.
+        summary: What the operator would do, in a sentence.
+        before: The active revision; None without one.
+        after: The revision that would be active.
         spec: Fields of the spec.
         plan: Layout, transports, sizes.
     """
 
-    verdict: str
+    summary: str
     before: str | None
     after: str
     spec: tuple[Change, ...] = ()
     plan: tuple[Change, ...] = ()
 
     def data(self) -> dict[str, Any]:
-        """For machines."""
+        """JSON for -o json and -o yaml."""
         return {
-            "verdict": self.verdict,
+            "summary": self.summary,
             "before": self.before,
             "after": self.after,
             "newRevision": self.before != self.after,
@@ -57,47 +57,49 @@ class Difference:
         }
 
 
-def first(made: Revision, *, lacking: str) -> Difference:
-    """The difference to nothing."""
-    return Difference(verdict=f"{lacking}: revision {made.name} would be the first", before=None, after=made.name)
+def first(new: Revision, *, missing_reason: str) -> Difference:
+    """The difference when there is no active revision; `missing_reason` says why."""
+    return Difference(summary=f"{missing_reason}: revision {new.name} would be the first", before=None, after=new.name)
 
 
 def difference(
-    old: Revision, made: Revision, *, inventory: Inventory, spec: OmniDeploymentSpec | None = None
+    old: Revision, new: Revision, *, inventory: Inventory, spec: OmniDeploymentSpec | None = None
 ) -> Difference:
-    """How one revision differs from what runs, and what the operator would do.
+    """How a new revision differs from the active one, and what the operator would do.
 
     Args:
-        old: The revision that runs.
-        made: The spec that is asked about, with the plan that was made for it now.
-        inventory: Nodes.
-        spec: The spec that runs; a revision's own record lacks what may change without a new one.
+        old: The active revision.
+        new: The edited spec, with the plan for it on the current nodes.
+        inventory: The current nodes.
+        spec: The spec that runs; None for that of `old`, which lacks the fields that change in
+            place.
     """
-    changed = changes(_flat(_whole(spec or old.spec)), _flat(_whole(made.spec)))
-    known = all(edge.payload_bytes for plan in (old.plan, made.plan) for edge in plan.edges if edge.connector)
-    differs = changes(facts(old.plan, payloads=known), facts(made.plan, payloads=known))
-    if old.spec_digest == made.spec_digest:  # the operator then keeps the revision, whatever it would plan now
-        verdict, kept = f"no change: the same revision {old.name}", old.name
+    changed = changes(_flat(_spec_json(spec or old.spec)), _flat(_spec_json(new.spec)))
+    have_payloads = all(edge.payload_bytes for plan in (old.plan, new.plan) for edge in plan.edges if edge.connector)
+    differs = changes(facts(old.plan, payloads=have_payloads), facts(new.plan, payloads=have_payloads))
+    if old.spec_digest == new.spec_digest:  # the operator keeps the revision and its plan
+        summary, kept = f"no change: the same revision {old.name}", old.name
         if changed:
-            verdict = f"revision {old.name} stays; the fields below change in place"
+            summary = f"revision {old.name} stays; the fields below change in place"
         if differs:
-            verdict += "; made anew today its plan would be another, as below, but " + (
+            summary += "; planned on the current nodes its plan would differ, as below, but " + (
                 "a plan is kept as long as nodes can hold it"
-                if stands(old.plan, spec=old.spec, inventory=inventory)
-                else f"the nodes cannot hold the old one: revision {made.name} comes when a pod of it cannot be scheduled"
+                if is_still_feasible(old.plan, spec=old.spec, inventory=inventory)
+                else "the nodes cannot hold the old one: "
+                f"revision {new.name} replaces it when a pod of it cannot be scheduled"
             )
-        return Difference(verdict=verdict, before=old.name, after=kept, spec=changed, plan=differs)
-    if made.spec.rollout.strategy is RolloutStrategy.HOLD:
-        verdict = (
-            f"rollout.strategy is Hold: revision {old.name} stays; with Recreate it would become {made.name}, as below"
+        return Difference(summary=summary, before=old.name, after=kept, spec=changed, plan=differs)
+    if new.spec.rollout.strategy is RolloutStrategy.HOLD:
+        summary = (
+            f"rollout.strategy is Hold: revision {old.name} stays; with Recreate it would become {new.name}, as below"
         )
-        return Difference(verdict=verdict, before=old.name, after=old.name, spec=changed, plan=differs)
-    verdict = f"a new revision would be made: {made.name}, in place of {old.name}, which is removed first"
-    return Difference(verdict=verdict, before=old.name, after=made.name, spec=changed, plan=differs)
+        return Difference(summary=summary, before=old.name, after=old.name, spec=changed, plan=differs)
+    summary = f"a new revision would be made: {new.name}, in place of {old.name}, which is removed first"
+    return Difference(summary=summary, before=old.name, after=new.name, spec=changed, plan=differs)
 
 
 def changes(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[Change, ...]:
-    """What differs between two sets of facts, in their order."""
+    """The facts that differ, in their order."""
     return tuple(
         Change(what=what, before=old.get(what, _ABSENT), after=new.get(what, _ABSENT))
         for what in dict.fromkeys([*old, *new])
@@ -106,18 +108,19 @@ def changes(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[Change, ...
 
 
 def facts(plan: Plan, *, payloads: bool = True) -> dict[str, str]:
-    """A plan in facts that people compare, by name; why it is so is left to `omni explain`.
+    """A plan as facts to compare, by name. `omni explain` gives the reasons.
 
     Args:
         plan: The plan.
-        payloads: Whether to tell what edges usually carry, which plans of earlier operators did not keep.
+        payloads: Whether to include the usual size of payloads, which plans of earlier operators
+            lack.
     """
     out = {
-        "release": f"vllm-omni {plan.version}, by the record of {plan.line}",
+        "release": f"vllm-omni {plan.version}, by the record of {plan.series}",
         "pipeline": plan.pipeline,
         "backend": plan.backend.value,
         "layout": plan.strategy.value,
-        "sent": "in chunks" if plan.streams else "whole",
+        "async_chunk": "on" if plan.async_chunk else "off",
         "accelerator": plan.accelerator_resource or plan.accelerator.value,
     }
     out |= _pod("pod serving", plan.serving, plan)
@@ -130,7 +133,7 @@ def facts(plan: Plan, *, payloads: bool = True) -> dict[str, str]:
         name = f"edge {edge.from_stage} → {edge.to_stage}"
         out[name] = f"{transport_of(edge)}, {edge.reach}"
         usual = f"about {about(edge.payload_bytes)}, " if payloads else ""
-        out[f"{name}: payload"] = f"{edge.use}, {usual}at most {binary(edge.max_payload_bytes)}"
+        out[f"{name}: payload"] = f"{edge.payload_kind}, {usual}at most {binary(edge.max_payload_bytes)}"
         if edge.pool_bytes or edge.port:
             out[f"{name}: pool, port"] = f"{binary(edge.pool_bytes)}, {edge.port}"
     if plan.store:
@@ -164,14 +167,14 @@ def _sizes(sizes: Sizes) -> str:
     return ", ".join(f"{what} {binary(size)}" for what, size in parts.items() if size)
 
 
-def _whole(spec: OmniDeploymentSpec) -> dict[str, Any]:
-    """A spec with what may change without a revision."""
+def _spec_json(spec: OmniDeploymentSpec) -> dict[str, Any]:
+    """A spec with the fields that change in place too."""
     raw: dict[str, Any] = spec.model_dump(by_alias=True, mode="json", exclude_none=True)
     return raw
 
 
 def _flat(value: Any, path: str = "spec") -> dict[str, str]:
-    """Every leaf of a JSON value by its path; items of lists that have a name go by it."""
+    """Every leaf of a JSON value by its path; list items go by name, else by index."""
     if isinstance(value, dict):
         return {key: leaf for name, part in value.items() for key, leaf in _flat(part, f"{path}.{name}").items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""`omni explain`: the choices of a plan in sentences, of a file or of what runs."""
+"""`omni explain`: the choices of a plan in sentences, for a file or for the active revision."""
 
 from __future__ import annotations
 
@@ -10,60 +10,60 @@ from omni_operator.api.status import PlanStatus
 from omni_operator.children.describe import describe
 from omni_operator.cli import view
 from omni_operator.cli.access import Access, AccessError
-from omni_operator.cli.decided import INVALID, OK, No, Source, decide
 from omni_operator.cli.explain import edges_named, paragraphs
-from omni_operator.cli.plan_command import refuse
-from omni_operator.cli.running import Running, running
+from omni_operator.cli.live_revision import LiveRevision, read_live_revision
+from omni_operator.cli.plan_command import print_failure
+from omni_operator.cli.plan_source import INVALID, OK, CommandFailure, PlanSource, plan_file
 from omni_operator.planning.model import Plan
 
 
-def explain_file(file: Path, *, source: Source, edge: str | None) -> int:
-    """Explains what would be decided."""
-    found = decide(file, source)
-    if isinstance(found, No):
-        return refuse(found)
+def explain_file(file: Path, *, source: PlanSource, edge: str | None) -> int:
+    """Explains the plan for the OmniDeployment of a file."""
+    found = plan_file(file, source)
+    if isinstance(found, CommandFailure):
+        return print_failure(found)
     described = describe(found.owner, found.revision, nodes={})
     described.notes[:] = found.notes
-    return _tell(described, detail=found.revision.plan, edge=edge)
+    return _print(described, detail=found.revision.plan, edge=edge)
 
 
-def explain_running(access: Access, name: str, *, edge: str | None) -> int:
-    """Explains what runs.
+def explain_live(access: Access, name: str, *, edge: str | None) -> int:
+    """Explains the plan of the active revision.
 
     Raises:
         AccessError: There is no such OmniDeployment, or the request failed.
     """
-    runs = running(access, namespace=access.namespace, name=name)
-    if runs is None:
+    live = read_live_revision(access, namespace=access.namespace, name=name)
+    if live is None:
         msg = f"there is no OmniDeployment {name} in namespace {access.namespace}; `kubectl get omni -A` lists them"
         raise AccessError(msg)
-    if runs.revision is not None:
-        described = describe(runs.owner, runs.revision, nodes={})
-        return _tell(described, detail=runs.revision.plan, edge=edge, now=_now(runs))
-    status = (runs.omni.get("status") or {}).get("plan")
+    if live.revision is not None:
+        described = describe(live.owner, live.revision, nodes={})
+        return _print(described, detail=live.revision.plan, edge=edge, now=_transport_condition(live))
+    status = (live.omni.get("status") or {}).get("plan")
     if status is None:
-        raise AccessError(f"{runs.lacking}; `omni status {name}` says what it waits for")
+        raise AccessError(f"{live.missing_reason}; `omni status {name}` says what it waits for")
     try:
         described = PlanStatus.model_validate(status)
     except ValidationError as exc:
-        raise AccessError(f"{runs.lacking}, and status.plan is not readable either: {exc}") from exc
-    return _tell(described, detail=None, edge=edge, now=_now(runs))
+        raise AccessError(f"{live.missing_reason}, and status.plan is not readable either: {exc}") from exc
+    return _print(described, detail=None, edge=edge, now=_transport_condition(live))
 
 
-def _now(runs: Running) -> str:
-    """Whether what runs is what was planned, as the operator judged it last."""
-    conditions = (runs.omni.get("status") or {}).get("conditions") or ()
+def _transport_condition(live: LiveRevision) -> str:
+    """The condition that compares the transports that run with the plan."""
+    conditions = (live.omni.get("status") or {}).get("conditions") or ()
     found = next((c for c in conditions if c["type"] == "TransportAsPlanned"), None)
     if found is None:
         return ""
-    return f"As it runs now: TransportAsPlanned is {found['status']} ({found['reason']}): {found['message']}"
+    return f"As it live now: TransportAsPlanned is {found['status']} ({found['reason']}): {found['message']}"
 
 
-def _tell(plan: PlanStatus, *, detail: Plan | None, edge: str | None, now: str = "") -> int:
+def _print(plan: PlanStatus, *, detail: Plan | None, edge: str | None, now: str = "") -> int:
     chosen = edges_named(edge, plan.edges) if edge else plan.edges
     if edge and not chosen:
-        known = ", ".join(f"'{e.from_stage}->{e.to_stage}'" for e in plan.edges) or "none"
-        return refuse(No(INVALID, f"no edge {edge}; the edges are: {known}"))
+        names = ", ".join(f"'{e.from_stage}->{e.to_stage}'" for e in plan.edges) or "none"
+        return print_failure(CommandFailure(INVALID, f"no edge {edge}; the edges are: {names}"))
     console = view.console()
     console.print(plan.summary, highlight=False)
     if not plan.edges:

@@ -1,4 +1,7 @@
-"""What a plan stands on: nodes, what pods hold of them, the namespace's level; from the cluster or from a file."""
+"""The cluster that a plan is made for, read from a cluster or from a file.
+
+That is: nodes, resources that pods request, and the pod security level of the namespace.
+"""
 
 from __future__ import annotations
 
@@ -10,38 +13,40 @@ from typing import Any
 from omni_operator.children.names import NAME
 from omni_operator.cli.access import Access, AccessError
 from omni_operator.cli.manifest import ManifestError, items
-from omni_operator.planning.model import PodSecurity
 from omni_operator.topology.inventory import Inventory
+from omni_operator.topology.namespace import PodSecurity
 from omni_operator.topology.read import held_by, node
+
+ACTIVE_PODS = "status.phase!=Succeeded,status.phase!=Failed"  # only these hold resources of a node
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Whose:
-    """The OmniDeployment to plan for: what its own pods hold is free for it."""
+class Identity:
+    """The OmniDeployment to plan for; resources that its own pods request are available to it."""
 
     namespace: str
     name: str
 
     def owns(self, pod: dict[str, Any]) -> bool:
-        """Whether a pod is one of its own."""
+        """Whether a pod belongs to this OmniDeployment."""
         meta = pod["metadata"]
         return meta.get("namespace") == self.namespace and (meta.get("labels") or {}).get(NAME) == self.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """Nodes and the level of a namespace; `notes` say what had to be assumed."""
+class ClusterView:
+    """Nodes with their capacity and the pod security level; `notes` say what was assumed."""
 
     inventory: Inventory
     security: PodSecurity
     notes: tuple[str, ...] = ()
 
 
-def from_file(path: Path, *, whose: Whose | None = None) -> Surroundings:
-    """Nodes of a file, and the Pods and Namespaces that are in it too (`kubectl get nodes,pods,ns -A -o yaml`).
+def from_file(path: Path, *, identity: Identity | None = None) -> ClusterView:
+    """Reads Nodes, Pods and Namespaces of a file (`kubectl get nodes,pods,ns -A -o yaml`).
 
     Raises:
-        ManifestError: There is no Node in it, or an object of it cannot be read.
+        ManifestError: The file has no Node, or an object that cannot be read.
     """
     objects = items(path)
     nodes, pods, namespaces = ([o for o in objects if o.get("kind") == kind] for kind in ("Node", "Pod", "Namespace"))
@@ -49,35 +54,46 @@ def from_file(path: Path, *, whose: Whose | None = None) -> Surroundings:
         msg = f"{path}: holds no Node; make one with `kubectl get nodes -o yaml`"
         raise ManifestError(msg)
     try:
-        inventory = _inventory(nodes, pods, whose)
-        own = [n for n in namespaces if whose is not None and n["metadata"]["name"] == whose.namespace]
+        inventory = inventory_of(nodes, pods, identity)
+        own = [n for n in namespaces if identity is not None and n["metadata"]["name"] == identity.namespace]
     except (KeyError, TypeError, ValueError) as exc:
         msg = f"{path}: an object is not as the API server writes it: {exc!r}"
         raise ManifestError(msg) from exc
-    return Surroundings(inventory=inventory, security=_level(own[0]) if own else PodSecurity.PRIVILEGED)
+    return ClusterView(inventory=inventory, security=_level(own[0]) if own else PodSecurity.PRIVILEGED)
 
 
-def from_cluster(access: Access, *, whose: Whose | None = None, security: PodSecurity | None = None) -> Surroundings:
-    """Nodes of the cluster with what pods hold of them; the namespace is not asked for when its level is given."""
+def from_cluster(
+    access: Access, *, identity: Identity | None = None, security: PodSecurity | None = None
+) -> ClusterView:
+    """Reads nodes and pods of the cluster, and the namespace when `security` is not given.
+
+    Raises:
+        AccessError: The cluster cannot be reached, or denies to list nodes or pods.
+    """
     nodes = access.list("/api/v1/nodes")
-    pods = access.list("/api/v1/pods", fieldSelector="status.phase!=Succeeded,status.phase!=Failed")
-    inventory = _inventory(nodes, pods, whose)
-    if whose is None or security is not None:
-        return Surroundings(inventory=inventory, security=security or PodSecurity.PRIVILEGED)
+    pods = access.list("/api/v1/pods", fieldSelector=ACTIVE_PODS)
+    inventory = inventory_of(nodes, pods, identity)
+    if identity is None or security is not None:
+        return ClusterView(inventory=inventory, security=security or PodSecurity.PRIVILEGED)
     try:
-        return Surroundings(
-            inventory=inventory, security=_level(access.request("GET", f"/api/v1/namespaces/{whose.namespace}"))
-        )
+        namespace = access.request("GET", f"/api/v1/namespaces/{identity.namespace}")
     except AccessError as exc:
         if exc.status not in {403, 404}:
             raise
         why = "does not exist yet" if exc.status == 404 else "may not be read by you"
-        note = f"namespace {whose.namespace} {why}; planned for pod security level privileged (--pod-security says otherwise)"
-        return Surroundings(inventory=inventory, security=PodSecurity.PRIVILEGED, notes=(note,))
+        note = (
+            f"namespace {identity.namespace} {why}; planned for pod security level privileged "
+            "(--pod-security says otherwise)"
+        )
+        return ClusterView(inventory=inventory, security=PodSecurity.PRIVILEGED, notes=(note,))
+    return ClusterView(inventory=inventory, security=_level(namespace))
 
 
-def _inventory(nodes: Iterable[dict[str, Any]], pods: Iterable[dict[str, Any]], whose: Whose | None) -> Inventory:
-    others = [pod for pod in pods if whose is None or not whose.owns(pod)]
+def inventory_of(
+    nodes: Iterable[dict[str, Any]], pods: Iterable[dict[str, Any]], identity: Identity | None
+) -> Inventory:
+    """Nodes with what the pods of all others request taken off, from objects of the API."""
+    others = [pod for pod in pods if identity is None or not identity.owns(pod)]
     return Inventory.of([node(n) for n in nodes], [found for pod in others if (found := held_by(pod)) is not None])
 
 

@@ -1,4 +1,4 @@
-"""`omni inventory`: what the operator sees of the nodes, and why one does or does not count."""
+"""`omni inventory`: the nodes with their resources, and why each is usable or not."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import json
 import sys
 
 from omni_operator.cli import view
-from omni_operator.cli.decided import INVALID, OK, No, Source
 from omni_operator.cli.manifest import ManifestError
 from omni_operator.cli.node_report import report
-from omni_operator.cli.plan_command import refuse
+from omni_operator.cli.plan_command import print_failure
+from omni_operator.cli.plan_source import INVALID, OK, CommandFailure, PlanSource
 
 
-def inventory(*, source: Source, output: str) -> int:
+def inventory(*, source: PlanSource, output: str) -> int:
     """Prints a row per node."""
     try:
-        nodes = source.surroundings().inventory.nodes
+        nodes = source.cluster_view().inventory.nodes
     except ManifestError as exc:
-        return refuse(No(INVALID, str(exc)))
+        return print_failure(CommandFailure(INVALID, str(exc)))
     reports = [report(node) for node in nodes]
     if output == "json":
         sys.stdout.write(json.dumps([each.data() for each in reports], indent=2) + "\n")

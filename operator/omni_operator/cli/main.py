@@ -1,4 +1,4 @@
-"""The command line: `omni ...` or, since it is also installed as kubectl-omni, `kubectl omni ...`."""
+"""The command line: `omni`, also installed as the kubectl plugin `kubectl omni`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,15 @@ from omni_operator import __version__
 from omni_operator.cli.access import Access, AccessError
 
 OUTPUTS = ("table", "json", "yaml", "manifests", "svg")
+# Those of `omni plan` are in docs/how-to/plan.md.
+ACTIONS_EXIT_CODES = """\
+exit codes:
+  0  it has actions to do now, or nothing to do
+  1  the cluster cannot be reached or denies a request, or there is no such OmniDeployment
+  2  the spec is not accepted, the record of a revision is unreadable, or the arguments are not valid
+  3  it waits for something
+  4  a policy of the spec or the nodes cannot meet it
+"""
 LEVELS = ("privileged", "baseline", "restricted")
 
 
@@ -26,29 +35,42 @@ def parser() -> argparse.ArgumentParser:
         "status", parents=[common], help="pods, edges with their transport, conditions, the next step"
     )
     status.add_argument("name")
-    status.add_argument("-w", "--watch", action="store_true", help="keep looking")
-    status.add_argument("--wait", action="store_true", help="keep looking until it is Ready")
-    status.add_argument("--timeout", type=float, default=1800, help="seconds to look (default 1800)")
+    status.add_argument("-w", "--watch", action="store_true", help="watch until the timeout")
+    status.add_argument("--wait", action="store_true", help="watch until it is Ready")
+    status.add_argument("--timeout", type=float, default=1800, help="seconds to watch (default 1800)")
+
+    actions = commands.add_parser(
+        "actions",
+        parents=[common],
+        help="what the operator does next, and what it waits for",
+        description="Shows what the operator does next for an OmniDeployment, without changing anything.",
+        epilog=ACTIONS_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    actions.add_argument("name")
+    actions.add_argument("-o", "--output", choices=["text", "json"], default="text")
 
     nodes = argparse.ArgumentParser(add_help=False)
     nodes.add_argument(
         "--nodes",
         type=Path,
-        help="nodes from a file instead of a cluster (`kubectl get nodes -o yaml`; Pods and Namespaces in it count too)",
+        help="nodes from a file, not a cluster (`kubectl get nodes -o yaml`; Pods and Namespaces in it count too)",
     )
     spec = argparse.ArgumentParser(add_help=False)
     spec.add_argument("--pod-security", choices=LEVELS, help="level the namespace enforces")
 
     plan = commands.add_parser(
-        "plan", parents=[common, nodes, spec], help="what would be decided, without changing anything"
+        "plan", parents=[common, nodes, spec], help="what the operator would create, without changing anything"
     )
     plan.add_argument("-f", "--file", type=Path, required=True, help="an OmniDeployment; - for standard input")
     plan.add_argument("-o", "--output", choices=OUTPUTS, default="table")
-    plan.add_argument("--diff", action="store_true", help="what would change of what runs under this name")
+    plan.add_argument("--diff", action="store_true", help="what would change in the OmniDeployment of this name")
     plan.add_argument("--against", type=Path, help="with --diff: compare with the plan of this file instead")
 
     explain = commands.add_parser(
-        "explain", parents=[common, nodes, spec], help="why each transport was chosen, and what would give a better one"
+        "explain",
+        parents=[common, nodes, spec],
+        help="why each transport was chosen, and what would give a better one",
     )
     explain.add_argument("-f", "--file", type=Path, help="an OmniDeployment; without it, NAME in the cluster")
     explain.add_argument(
@@ -56,7 +78,7 @@ def parser() -> argparse.ArgumentParser:
     )
 
     inventory = commands.add_parser(
-        "inventory", parents=[common, nodes], help="what the operator sees of the nodes, and why one counts or not"
+        "inventory", parents=[common, nodes], help="nodes with their resources, and why each counts or not"
     )
     inventory.add_argument("-o", "--output", choices=["table", "json"], default="table")
 
@@ -76,6 +98,10 @@ def run(args: argparse.Namespace) -> int:
         from omni_operator.cli.chat import chat
 
         return chat(access, args.name, prompt=args.prompt, audio=args.audio)
+    if args.command == "actions":
+        from omni_operator.cli.actions_command import actions
+
+        return actions(access, args.name, output=args.output)
     from omni_operator.cli import status_command
 
     if args.watch or args.wait:
@@ -84,26 +110,26 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _on_nodes(args: argparse.Namespace) -> int:
-    """The commands that need nodes and no more, which a file can give."""
-    from omni_operator.cli.decided import Source
-    from omni_operator.planning.model import PodSecurity
+    """Runs a command that needs no cluster when a file has the nodes."""
+    from omni_operator.cli.plan_source import PlanSource
+    from omni_operator.topology.namespace import PodSecurity
 
     access = None if args.nodes else Access(context=args.context, namespace=args.namespace)
     asked = getattr(args, "pod_security", None)
     level = PodSecurity(asked) if asked else None
-    source = Source(nodes=args.nodes, access=access, namespace=args.namespace, security=level)
+    source = PlanSource(nodes=args.nodes, access=access, namespace=args.namespace, security=level)
     if args.command == "inventory":
         from omni_operator.cli.inventory_command import inventory
 
         return inventory(source=source, output=args.output)
     if args.command == "explain":
-        from omni_operator.cli.explain_command import explain_file, explain_running
+        from omni_operator.cli.explain_command import explain_file, explain_live
 
         if args.file is not None:
             return explain_file(args.file, source=source, edge=args.words[0] if args.words else None)
         assert access is not None
         name, *edge = args.words
-        return explain_running(access, name, edge=edge[0] if edge else None)
+        return explain_live(access, name, edge=edge[0] if edge else None)
     from omni_operator.cli.plan_command import diff, plan
 
     if args.diff or args.against:
@@ -112,7 +138,7 @@ def _on_nodes(args: argparse.Namespace) -> int:
 
 
 def usage(args: argparse.Namespace) -> str | None:
-    """What is wrong with arguments that are each allowed; None when nothing is."""
+    """The usage error of arguments that argparse accepts one by one; None without an error."""
     if args.command == "explain":
         if args.file is None and (not args.words or args.nodes):
             return "give -f FILE, or the NAME of an OmniDeployment in the cluster"
@@ -131,11 +157,11 @@ def main() -> None:
     arguments = parser()
     args, rest = arguments.parse_known_args()
     if args.command == "explain" and not any(word.startswith("-") for word in rest):
-        args.words += rest  # argparse takes words of one argument only as long as no option is between them
+        args.words += rest  # argparse stops an argument of several words at an option
     elif rest:
         arguments.error(f"unrecognized arguments: {' '.join(rest)}")
-    if wrong := usage(args):
-        arguments.error(wrong)
+    if error := usage(args):
+        arguments.error(error)
     try:
         sys.exit(run(args))
     except AccessError as exc:

@@ -1,4 +1,4 @@
-"""What a person hands in as a file: an OmniDeployment, or objects of a cluster that is not there."""
+"""Reads files of the user: an OmniDeployment, or Nodes, Pods and Namespaces."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NO_UID = "00000000-0000"
 
 
 class ManifestError(ValueError):
-    """A file that cannot be used; the message names the file or the field."""
+    """A file cannot be used; the message names the file or the field."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,7 @@ class Manifest:
 
 
 def read(path: Path) -> Manifest:
-    """The OmniDeployment of a file; other objects beside it are no concern of ours.
+    """The OmniDeployment of a file; other objects in it are ignored.
 
     Raises:
         ManifestError: There is not exactly one, or its spec is not valid.
@@ -55,7 +55,7 @@ def read(path: Path) -> Manifest:
 
 
 def items(path: Path) -> list[dict[str, Any]]:
-    """The objects of a YAML or JSON file, lists opened; - is standard input.
+    """The objects of a YAML or JSON file, also those inside lists; - is standard input.
 
     Raises:
         ManifestError: The file cannot be read, or holds something else.
@@ -73,13 +73,13 @@ def items(path: Path) -> list[dict[str, Any]]:
         if not isinstance(document, dict):
             msg = f"{path}: holds {type(document).__name__}, not an object with a kind"
             raise ManifestError(msg)
-        found += _opened(document)
+        found += _objects_of(document)
     return found
 
 
-def _opened(document: dict[str, Any]) -> list[dict[str, Any]]:
+def _objects_of(document: dict[str, Any]) -> list[dict[str, Any]]:
     kind = str(document.get("kind", ""))
     if not kind.endswith("List"):
         return [document]
-    # A list of one kind, as the API server gives it, does not say the kind again in its items.
+    # Items of a typed list (NodeList) have no kind of their own.
     return [{"kind": kind.removesuffix("List"), **item} for item in document.get("items") or ()]

@@ -1,4 +1,4 @@
-"""What the operator sees of a node, and in words why it counts as usable and as capable of RDMA, or why not."""
+"""A node with its resources, and sentences on why it is usable and RDMA-capable, or why not."""
 
 from __future__ import annotations
 
@@ -8,14 +8,8 @@ from typing import Any
 
 from omni_operator.topology.inventory import RDMA_PREFIX, Node, Taint, rdma_resources
 
-_TOPOLOGY = (
-    "topology",
-    "zone",
-    "region",
-    "rack",
-    "fabric",
-    "rdma",
-)  # in the key of a label that placement.topologyKey may name
+# Parts of the keys of labels that placement.topologyKey may name.
+_TOPOLOGY = ("topology", "zone", "region", "rack", "fabric", "rdma")
 _OLD_TOPOLOGY = "failure-domain.beta.kubernetes.io/"
 _MAYBE_RDMA = ("rdma", "roce", "infiniband", "mlnx", "mellanox", "hostdev")
 
@@ -25,12 +19,12 @@ class Count:
     """A resource of a node."""
 
     resource: str
-    offered: int
-    free: int
+    allocatable: int
+    available: int
 
     def __str__(self) -> str:
-        """For a column: free of offered."""
-        return f"{self.resource} {self.free}/{self.offered}"
+        """As in a column: available/allocatable."""
+        return f"{self.resource} {self.available}/{self.allocatable}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,11 +36,11 @@ class NodeReport:
         state: Ready or NotReady; cordoned; tainted.
         taints: Its taints.
         usable: Whether a spec without selector and tolerations can use it.
-        rdma_capable: Whether it offers a resource that is planned with as RDMA.
+        rdma_capable: Whether it has a resource that the planner uses for RDMA.
         accelerators: Extended resources that are not RDMA devices.
         rdma: RDMA resources.
         topology: Labels that can name a network domain.
-        why: Sentences about all of it.
+        why: Sentences on the other fields.
     """
 
     name: str
@@ -60,10 +54,10 @@ class NodeReport:
     why: tuple[str, ...]
 
     def data(self) -> dict[str, Any]:
-        """For machines."""
+        """JSON for -o json."""
 
         def counts(found: tuple[Count, ...]) -> dict[str, dict[str, int]]:
-            return {c.resource: {"offered": c.offered, "free": c.free} for c in found}
+            return {c.resource: {"allocatable": c.allocatable, "available": c.available} for c in found}
 
         return {
             "name": self.name,
@@ -79,9 +73,12 @@ class NodeReport:
 
 
 def report(node: Node) -> NodeReport:
-    """What is seen of a node."""
+    """The report on a node."""
     usable = node.admits(selector={}, tolerations=())
-    counts = [Count(resource=r, offered=count, free=node.free.get(r, 0)) for r, count in sorted(node.offers.items())]
+    counts = [
+        Count(resource=r, allocatable=count, available=node.available.get(r, 0))
+        for r, count in sorted(node.allocatable.items())
+    ]
     return NodeReport(
         name=node.name,
         state=(
@@ -95,7 +92,7 @@ def report(node: Node) -> NodeReport:
         accelerators=tuple(c for c in counts if not c.resource.startswith(RDMA_PREFIX)),
         rdma=tuple(c for c in counts if c.resource.startswith(RDMA_PREFIX)),
         topology=tuple((key, value) for key, value in sorted(node.labels.items()) if value and _names_a_domain(key)),
-        why=(*_use(node), *_devices(counts), *_rdma(counts)),
+        why=(*_usability(node), *_devices(counts), *_rdma(counts)),
     )
 
 
@@ -108,7 +105,7 @@ def _taint(taint: Taint) -> str:
     return f"{taint.key}{value}:{taint.effect}"
 
 
-def _use(node: Node) -> Iterator[str]:
+def _usability(node: Node) -> Iterator[str]:
     if not node.ready:
         yield "not Ready: no pod is placed here"
     if node.cordoned:
@@ -120,12 +117,12 @@ def _use(node: Node) -> Iterator[str]:
 
 
 def _devices(counts: list[Count]) -> Iterator[str]:
-    devices = [c for c in counts if not c.resource.startswith(RDMA_PREFIX) and c.offered]
+    devices = [c for c in counts if not c.resource.startswith(RDMA_PREFIX) and c.allocatable]
     if not devices:
         yield "no accelerator: usable for accelerator.type cpu and for pods without stages"
     for count in devices:
-        if not count.free:
-            yield f"no {count.resource} is free: pods hold all {count.offered}"
+        if not count.available:
+            yield f"no {count.resource} is available: pods request all {count.allocatable}"
 
 
 def _rdma(counts: list[Count]) -> Iterator[str]:
@@ -133,12 +130,12 @@ def _rdma(counts: list[Count]) -> Iterator[str]:
     if not found:
         yield "no rdma/* resource: is the device plugin running?"
     for count in found:
-        if not count.offered:
+        if not count.allocatable:
             yield f"{count.resource} is there 0 times: the device plugin runs and finds no device"
-        elif not count.free:
-            yield f"RDMA-capable by {count.resource}, of which none is free"
+        elif not count.available:
+            yield f"RDMA-capable by {count.resource}, of which none is available"
         else:
             yield f"RDMA-capable by {count.resource}"
     for count in counts:
-        if count.offered and count not in found and any(word in count.resource.lower() for word in _MAYBE_RDMA):
+        if count.allocatable and count not in found and any(word in count.resource.lower() for word in _MAYBE_RDMA):
             yield f"{count.resource} counts for RDMA only where transport.rdmaResource names it"

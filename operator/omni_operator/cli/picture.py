@@ -1,7 +1,8 @@
-"""A plan as a picture: boxes and arrows in cells of a grid, for whoever draws them (terminal.py, svg.py).
+"""A plan as a picture: boxes and arrows in the cells of a grid, drawn by terminal.py and svg.py.
 
-Stages stand below each other in their pods, pods in their nodes. An arrow leaves its stage to the right, turns in a lane and
-comes back; the lane is in the pod, in the node or outside of it, as far as the edge may reach.
+Stages are in their pods and pods in their nodes. An arrow leaves its stage to the right, turns in
+a track and comes back. The track is inside the pod, inside the node or outside of it, which shows
+the reach of the edge.
 """
 
 from __future__ import annotations
@@ -11,20 +12,21 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from omni_operator.api.spec import Backend, OmniDeploymentSpec, Strategy
-from omni_operator.cli.lanes import lanes
-from omni_operator.cli.places import Place, anywhere, places
-from omni_operator.cli.stack import Frame, Level, Stack
-from omni_operator.planning.model import EdgePlan, Plan, Reach
+from omni_operator.cli.placement_view import Placement, helper_placements, placements
+from omni_operator.cli.routing import assign_tracks
+from omni_operator.cli.rows import Frame, Level, Rows
+from omni_operator.connectors.transport import Reach
+from omni_operator.planning.model import EdgePlan, Plan
 from omni_operator.topology.inventory import Inventory
 
 COLUMNS = 100  # the widest picture
 BOXES = "boxes: stages in pods in nodes"  # for a legend
 _NODE, _POD, _STAGE = 0, 2, 4  # left columns
-_LEAST_NAME = 16  # of a stage, before lanes stand closer
+_LEAST_NAME = 16  # characters of a stage's name, before tracks get closer to each other
 
 
-class Line(StrEnum):
-    """What carries an edge."""
+class ArrowKind(StrEnum):
+    """What moves the payload of an edge."""
 
     SHM = "shm"
     RDMA = "rdma"
@@ -32,27 +34,27 @@ class Line(StrEnum):
     SERVER = "server"
 
     @property
-    def words(self) -> str:
-        """Its meaning, for a legend."""
-        return _WORDS[self]
+    def label(self) -> str:
+        """Its text in the legend."""
+        return _LABELS[self]
 
 
-_WORDS = {
-    Line.SHM: "shared memory",
-    Line.RDMA: "RDMA",
-    Line.TCP: "TCP",
-    Line.SERVER: "handed on by the server",
+_LABELS = {
+    ArrowKind.SHM: "shared memory",
+    ArrowKind.RDMA: "RDMA",
+    ArrowKind.TCP: "TCP",
+    ArrowKind.SERVER: "handed on by the server",
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Box:
-    """A box; the border is in its outer cells, the title in the upper one (a stage's name is its text).
+    """A box with its border in the outer cells and its title in the upper border.
 
     Attributes:
         level: What it stands for.
-        title: Title.
-        hint: What there was no room for.
+        title: Title; empty for a stage, whose name is its text.
+        hint: The full title.
         text: Lines below the upper border.
         left: First column; right is the last.
         right: Last column.
@@ -72,30 +74,30 @@ class Box:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrow:
-    """An edge: from a stage to the right, along a lane, and back to the left.
+    """An edge: from a stage to the right, along a track, and back to the left.
 
     Attributes:
-        line: What carries it.
+        kind: What moves its payload.
         label: Its transport.
         hint: The edge and its transport in words.
-        left: First column behind the stages.
-        lane: Column of the turn.
+        left: First column right of the stages.
+        track: Column of the turn.
         start: Row where it leaves the producer.
         end: Row where it meets the consumer.
     """
 
-    line: Line
+    kind: ArrowKind
     label: str
     hint: str
     left: int
-    lane: int
+    track: int
     start: int
     end: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """Boxes, the outer before the inner, and arrows; `notes` say what cannot be drawn."""
+    """Boxes, each before those inside it, and arrows; `notes` say what the picture cannot show."""
 
     boxes: tuple[Box, ...]
     arrows: tuple[Arrow, ...]
@@ -104,35 +106,35 @@ class Picture:
     height: int
 
     @property
-    def legend(self) -> tuple[Line, ...]:
+    def legend(self) -> tuple[ArrowKind, ...]:
         """The kinds of arrows in it."""
-        return tuple(line for line in Line if any(arrow.line is line for arrow in self.arrows))
+        return tuple(kind for kind in ArrowKind if any(arrow.kind is kind for arrow in self.arrows))
 
 
 def picture(plan: Plan, *, spec: OmniDeploymentSpec, inventory: Inventory) -> Picture:
-    """The picture of a plan on nodes."""
-    shown = places(plan, spec=spec, inventory=inventory)
-    stack = Stack.of(plan, shown)
-    columns = _Columns.of(plan, stack)
-    boxes = [columns.box(frame) for frame in stack.frames]
-    boxes += _helpers(anywhere(plan, spec=spec, inventory=inventory), top=stack.height)
-    arrows = tuple(columns.arrow(edge, index, stack) for index, edge in enumerate(plan.edges))
+    """The picture of a plan on the nodes of an inventory."""
+    shown = placements(plan, spec=spec, inventory=inventory)
+    rows = Rows.of(plan, shown)
+    columns = _Columns.of(plan, rows)
+    boxes = [columns.box(frame) for frame in rows.frames]
+    boxes += _helpers(helper_placements(plan, spec=spec, inventory=inventory), top=rows.height)
+    arrows = tuple(columns.arrow(edge, index, rows) for index, edge in enumerate(plan.edges))
     return Picture(
         boxes=tuple(boxes),
         arrows=arrows,
         notes=_notes(plan, spec),
-        width=1 + max([box.right for box in boxes] + [arrow.lane for arrow in arrows]),
+        width=1 + max([box.right for box in boxes] + [arrow.track for arrow in arrows]),
         height=1 + max(box.bottom for box in boxes),
     )
 
 
-def line_of(edge: EdgePlan) -> Line:
-    """How an edge is drawn."""
-    return Line.SERVER if edge.connector is None else Line(edge.protocol.value)
+def kind_of(edge: EdgePlan) -> ArrowKind:
+    """What moves the payload of an edge."""
+    return ArrowKind.SERVER if edge.connector is None else ArrowKind(edge.protocol.value)
 
 
 def transport_of(edge: EdgePlan) -> str:
-    """An edge's transport as people read it."""
+    """The transport of an edge as it is printed."""
     return "by the server" if edge.connector is None else f"{edge.connector}/{edge.protocol}"
 
 
@@ -144,51 +146,51 @@ class _Columns:
         stage: Right border of stages.
         pod: Right border of pods.
         node: Right border of nodes.
-        lanes: Column of every edge's lane.
+        tracks: Column of every edge's track.
     """
 
     stage: int
     pod: int
     node: int
-    lanes: tuple[int, ...]
+    tracks: tuple[int, ...]
 
     @classmethod
-    def of(cls, plan: Plan, stack: Stack) -> _Columns:
-        """As narrow as titles, labels and lanes permit, and never wider than a picture may be."""
-        wide = cls._with(plan, stack, step=2)
-        enough = _STAGE + min(stack.widest(Level.STAGE), _LEAST_NAME) + 3
-        return wide if wide.stage >= enough else cls._with(plan, stack, step=1)
+    def of(cls, plan: Plan, rows: Rows) -> _Columns:
+        """As narrow as titles, labels and tracks permit, and at most COLUMNS wide."""
+        wide = cls._with(plan, rows, step=2)
+        enough = _STAGE + min(rows.widest(Level.STAGE), _LEAST_NAME) + 3
+        return wide if wide.stage >= enough else cls._with(plan, rows, step=1)
 
     @classmethod
-    def _with(cls, plan: Plan, stack: Stack, *, step: int) -> _Columns:
-        """Columns with lanes at every `step`."""
-        mine = lanes(stack.spans)
-        room = {
-            reach: step * max((n + 1 for n, s in zip(mine, stack.spans, strict=True) if s.reach is reach), default=0)
+    def _with(cls, plan: Plan, rows: Rows, *, step: int) -> _Columns:
+        """Columns with a track at every `step`."""
+        assigned = assign_tracks(rows.spans)
+        widths = {
+            reach: step * max((n + 1 for n, s in zip(assigned, rows.spans, strict=True) if s.reach is reach), default=0)
             for reach in Reach
         }
-        beside = 2 + room[Reach.SAME_NODE]  # between the borders of a pod and its node
-        limit = COLUMNS - 2 - room[Reach.CROSS_NODE] - beside
+        beside = 2 + widths[Reach.SAME_NODE]  # between the borders of a pod and its node
+        limit = COLUMNS - 2 - widths[Reach.CROSS_NODE] - beside
         labels = max((len(transport_of(edge)) + 4 for edge in plan.edges), default=2)
-        behind = labels + room[Reach.SAME_POD]
-        stage = min(_STAGE + stack.widest(Level.STAGE) + 3, limit - behind - 1)
-        wanted = [stage + 1 + behind, _POD + stack.widest(Level.POD) + 3, stack.widest(Level.NODE) + 3 - beside]
+        behind = labels + widths[Reach.SAME_POD]
+        stage = min(_STAGE + rows.widest(Level.STAGE) + 3, limit - behind - 1)
+        wanted = [stage + 1 + behind, _POD + rows.widest(Level.POD) + 3, rows.widest(Level.NODE) + 3 - beside]
         pod = min(max(wanted), limit)
         node = pod + beside
-        inner = {Reach.SAME_POD: pod - room[Reach.SAME_POD], Reach.SAME_NODE: pod + 2, Reach.CROSS_NODE: node + 2}
-        turns = tuple(inner[span.reach] + step * lane for span, lane in zip(stack.spans, mine, strict=True))
-        return cls(stage=stage, pod=pod, node=node, lanes=turns)
+        inner = {Reach.SAME_POD: pod - widths[Reach.SAME_POD], Reach.SAME_NODE: pod + 2, Reach.CROSS_NODE: node + 2}
+        turns = tuple(inner[span.reach] + step * track for span, track in zip(rows.spans, assigned, strict=True))
+        return cls(stage=stage, pod=pod, node=node, tracks=turns)
 
     def box(self, frame: Frame) -> Box:
-        """The box of a frame, its texts cut to what there is room for."""
+        """The box of a frame, its texts cut to its width."""
         left, right = {
             Level.NODE: (_NODE, self.node),
             Level.POD: (_POD, self.pod),
             Level.STAGE: (_STAGE, self.stage),
         }[frame.level]
-        room = right - left - 3
-        text = tuple(_cut(line, room) for line in frame.text)
-        title = _cut(frame.title, room)
+        width = right - left - 3
+        text = tuple(_cut(line, width) for line in frame.text)
+        title = _cut(frame.title, width)
         return Box(
             level=frame.level,
             title=title,
@@ -200,35 +202,35 @@ class _Columns:
             bottom=frame.bottom,
         )
 
-    def arrow(self, edge: EdgePlan, index: int, stack: Stack) -> Arrow:
+    def arrow(self, edge: EdgePlan, index: int, rows: Rows) -> Arrow:
         """The arrow of an edge."""
-        transport, span = transport_of(edge), stack.spans[index]
+        transport, span = transport_of(edge), rows.spans[index]
         return Arrow(
-            line=line_of(edge),
+            kind=kind_of(edge),
             label=transport,
             hint=f"{edge.from_stage} → {edge.to_stage}: {transport}: {edge.reason}",
             left=self.stage + 1,
-            lane=self.lanes[index],
-            start=span.one,
-            end=span.other,
+            track=self.tracks[index],
+            start=span.start,
+            end=span.end,
         )
 
 
-def _helpers(found: Sequence[Place], *, top: int) -> list[Box]:
-    """Small boxes in a row, or below each other where a row would be too wide."""
+def _helpers(found: Sequence[Placement], *, top: int) -> list[Box]:
+    """Small boxes beside each other; one that exceeds COLUMNS starts a new row."""
     boxes: list[Box] = []
     left = 0
-    for place in found:
-        text = tuple(pod.title for pod in place.pods)
-        width = min(max(len(place.title), *(len(line) for line in text)) + 4, COLUMNS)
+    for placement in found:
+        text = tuple(pod.title for pod in placement.pods)
+        width = min(max(len(placement.title), *(len(line) for line in text)) + 4, COLUMNS)
         if left and left + width > COLUMNS:
             left, top = 0, boxes[-1].bottom + 1
         right = left + width - 1
         boxes.append(
             Box(
                 level=Level.HELPER,
-                title=place.title,
-                hint=place.hint,
+                title=placement.title,
+                hint=placement.hint,
                 text=tuple(_cut(line, width - 4) for line in text),
                 left=left,
                 right=right,
@@ -250,5 +252,5 @@ def _notes(plan: Plan, spec: OmniDeploymentSpec) -> tuple[str, ...]:
         notes.append("Ray decides which worker runs which stage")
     if spec.replicas > 1:
         once = "; all share one Mooncake master" if plan.store else ""
-        notes.append(f"replicas: {spec.replicas} times what is drawn{once}")
+        notes.append(f"replicas: {spec.replicas} times what is shown{once}")
     return tuple(notes)

@@ -1,4 +1,4 @@
-"""Draws a picture as an SVG that stands alone: no fonts or scripts from elsewhere, its own paper, light or dark as the reader."""
+"""Draws a picture as a self-contained SVG, without external fonts and scripts, light and dark."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from textwrap import wrap
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from omni_operator.cli.picture import BOXES, Arrow, Box, Line, Picture
-from omni_operator.cli.stack import Level
+from omni_operator.cli.picture import BOXES, Arrow, ArrowKind, Box, Picture
+from omni_operator.cli.rows import Level
 
 _CELL, _ROW = 8, 20  # pixels of a cell
 _CHARACTER = 7.3  # pixels of a character of the font, at most
@@ -15,7 +15,8 @@ _MARGIN = 16
 _LEAST_WIDTH = 560
 _BASE = 14  # from the top of a row to the base of its text
 _FONT = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace"
-# Plain rules without variables: not every viewer knows them. Viewers without the media query show the light one.
+# Without CSS variables, which not every viewer supports. A viewer without media queries uses the
+# light rules.
 _LIGHT = {
     ".paper": "fill: #ffffff",
     "text": "fill: #1f2328",
@@ -66,7 +67,7 @@ def draw(picture: Picture, *, title: str, about: str) -> str:
     Args:
         picture: Boxes and arrows.
         title: Name of what is shown.
-        about: What is shown, for those who cannot see it too.
+        about: A sentence about it, also for screen readers.
     """
     width = max(_LEAST_WIDTH, picture.width * _CELL + 2 * _MARGIN)
     lines = wrap(about, width=(width - 2 * _MARGIN) // _CELL)
@@ -123,7 +124,7 @@ def _lines(parent: Element, lines: Sequence[str], *, y: int) -> None:
 
 
 def _box(parent: Element, box: Box) -> None:
-    """A title stands below its border, in the row that the border has in a terminal."""
+    """Draws a box with its title below the upper border."""
     group = SubElement(parent, "g", {"class": box.level.value})
     if box.hint:
         SubElement(group, "title").text = box.hint
@@ -150,25 +151,25 @@ def _box(parent: Element, box: Box) -> None:
 def _arrow(parent: Element, arrow: Arrow) -> None:
     group = SubElement(parent, "g")
     SubElement(group, "title").text = arrow.hint
-    left, lane = (arrow.left - 0.5) * _CELL, (arrow.lane + 0.5) * _CELL
+    left, track = (arrow.left - 0.5) * _CELL, (arrow.track + 0.5) * _CELL
     start, end = (arrow.start + 0.5) * _ROW, (arrow.end + 0.5) * _ROW
     label = left + 2 * _CELL
     behind = label + len(arrow.label) * _CHARACTER + 4
     bend = 6 if end > start else -6
     path = (
-        f"M{left:g} {start:g}H{label - 4:g}M{behind:g} {start:g}H{lane - 6:g}q6 0 6 {bend}"
+        f"M{left:g} {start:g}H{label - 4:g}M{behind:g} {start:g}H{track - 6:g}q6 0 6 {bend}"
         f"V{end - bend:g}q0 {bend} -6 {bend}H{left + 9:g}"
     )
-    SubElement(group, "path", {"class": arrow.line.value, "d": path})
+    SubElement(group, "path", {"class": arrow.kind.value, "d": path})
     head = f"{left + 1:g},{end:g} {left + 10:g},{end - 5:g} {left + 10:g},{end + 5:g}"
-    SubElement(group, "polygon", {"class": arrow.line.value, "points": head})
-    _text(group, arrow.label, x=label, y=start + 4, kind=arrow.line.value)
+    SubElement(group, "polygon", {"class": arrow.kind.value, "points": head})
+    _text(group, arrow.label, x=label, y=start + 4, kind=arrow.kind.value)
 
 
-def _legend(parent: Element, legend: Sequence[Line], *, y: int) -> None:
+def _legend(parent: Element, legend: Sequence[ArrowKind], *, y: int) -> None:
     x = _MARGIN
-    for line in legend:
-        SubElement(parent, "path", {"class": line.value, "d": f"M{x} {y + 10}h28"})
-        _text(parent, line.words, x=x + 36, y=y + _BASE)
-        x += 36 + (len(line.words) + 4) * _CELL
+    for kind in legend:
+        SubElement(parent, "path", {"class": kind.value, "d": f"M{x} {y + 10}h28"})
+        _text(parent, kind.label, x=x + 36, y=y + _BASE)
+        x += 36 + (len(kind.label) + 4) * _CELL
     _text(parent, BOXES, x=x, y=y + _BASE, kind="quiet")

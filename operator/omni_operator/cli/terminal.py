@@ -1,4 +1,7 @@
-"""Draws a picture with box-drawing characters. Lines differ in form too, for terminals and pipes without colours."""
+"""Draws a picture with box-drawing characters.
+
+Arrows differ in form as well as in colour, for terminals and pipes without colours.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,15 @@ from itertools import groupby
 
 from rich.text import Text
 
-from omni_operator.cli.picture import BOXES, Arrow, Box, Line, Picture
-from omni_operator.cli.stack import Level
+from omni_operator.cli.picture import BOXES, Arrow, ArrowKind, Box, Picture
+from omni_operator.cli.rows import Level
 
-COLOUR = {Line.SHM: "green", Line.RDMA: "dodger_blue1", Line.TCP: "dark_orange", Line.SERVER: "bright_black"}
+COLOUR = {
+    ArrowKind.SHM: "green",
+    ArrowKind.RDMA: "dodger_blue1",
+    ArrowKind.TCP: "dark_orange",
+    ArrowKind.SERVER: "bright_black",
+}
 
 _STYLE = {Level.NODE: "dim", Level.POD: "", Level.STAGE: "bold", Level.HELPER: "dim"}
 _TITLE = {Level.NODE: "bold", Level.POD: "", Level.STAGE: "bold", Level.HELPER: ""}
@@ -19,7 +27,7 @@ _CORNERS = {Level.NODE: "╭╮╰╯", Level.POD: "┌┐└┘", Level.STAGE: 
 
 @dataclass(frozen=True, slots=True)
 class _Strokes:
-    """How a line looks: along, down, its corner above and below at the right, its start, and where it crosses a border."""
+    """Characters of an arrow; `cross` is where it crosses a border."""
 
     along: str
     down: str
@@ -30,12 +38,12 @@ class _Strokes:
 
 
 _STROKES = {
-    Line.SHM: _Strokes("═", "║", "╗", "╝", "╞", "╪"),
-    Line.RDMA: _Strokes("━", "┃", "┓", "┛", "┝", "┿"),
-    Line.TCP: _Strokes("─", "│", "┐", "┘", "├", "┼"),
-    Line.SERVER: _Strokes("╌", "╎", "┐", "┘", "├", "┼"),
+    ArrowKind.SHM: _Strokes("═", "║", "╗", "╝", "╞", "╪"),
+    ArrowKind.RDMA: _Strokes("━", "┃", "┓", "┛", "┝", "┿"),
+    ArrowKind.TCP: _Strokes("─", "│", "┐", "┘", "├", "┼"),
+    ArrowKind.SERVER: _Strokes("╌", "╎", "┐", "┘", "├", "┼"),
 }
-_UPRIGHT = {"│", "┼", "╪", "┿"}
+_VERTICAL = {"│", "┼", "╪", "┿"}
 
 
 @dataclass(slots=True)
@@ -50,12 +58,12 @@ class _Sheet:
         self.cells = [[(" ", "")] * self.width for _ in range(self.height)]
 
     def put(self, column: int, row: int, text: str, style: str) -> None:
-        """Writes over what is there."""
+        """Writes a text from a cell to the right."""
         for offset, character in enumerate(text):
             self.cells[row][column + offset] = (character, style)
 
     def text(self) -> Text:
-        """All lines, equal styles in one span."""
+        """All rows, with one span for neighbours of the same style."""
         out = Text()
         for row in self.cells:
             line = Text()
@@ -71,14 +79,14 @@ def draw(picture: Picture) -> Text:
     sheet = _Sheet(picture.width, picture.height)
     for box in picture.boxes:
         _box(sheet, box)
-    for arrow in sorted(picture.arrows, key=lambda a: -a.lane):
-        _upright(sheet, arrow)
+    for arrow in sorted(picture.arrows, key=lambda a: -a.track):
+        _vertical(sheet, arrow)
     for arrow in picture.arrows:
-        _level(sheet, arrow)
+        _horizontal(sheet, arrow)
     out = sheet.text()
-    for line in picture.legend:
-        strokes = _STROKES[line]
-        out.append(strokes.along * 3, style=COLOUR[line]).append(f" {line.words}   ")
+    for kind in picture.legend:
+        strokes = _STROKES[kind]
+        out.append(strokes.along * 3, style=COLOUR[kind]).append(f" {kind.label}   ")
     out.append(f"{BOXES}\n")
     for note in picture.notes:
         out.append(f"{note}\n", style="dim")
@@ -99,21 +107,21 @@ def _box(sheet: _Sheet, box: Box) -> None:
         sheet.put(box.left + 2, box.top + offset, line, _TITLE[box.level])
 
 
-def _upright(sheet: _Sheet, arrow: Arrow) -> None:
-    strokes, style = _STROKES[arrow.line], COLOUR[arrow.line]
+def _vertical(sheet: _Sheet, arrow: Arrow) -> None:
+    strokes, style = _STROKES[arrow.kind], COLOUR[arrow.kind]
     first, last = sorted((arrow.start, arrow.end))
     for row in range(first + 1, last):
-        sheet.put(arrow.lane, row, strokes.down, style)
-    sheet.put(arrow.lane, first, strokes.upper, style)
-    sheet.put(arrow.lane, last, strokes.lower, style)
+        sheet.put(arrow.track, row, strokes.down, style)
+    sheet.put(arrow.track, first, strokes.upper, style)
+    sheet.put(arrow.track, last, strokes.lower, style)
 
 
-def _level(sheet: _Sheet, arrow: Arrow) -> None:
-    """The two parts of an arrow that lie: they pass over borders and over the upright parts of others."""
-    strokes, style = _STROKES[arrow.line], COLOUR[arrow.line]
+def _horizontal(sheet: _Sheet, arrow: Arrow) -> None:
+    """Draws the horizontal parts, which cross borders and vertical parts of other arrows."""
+    strokes, style = _STROKES[arrow.kind], COLOUR[arrow.kind]
     for row in (arrow.start, arrow.end):
-        for column in range(arrow.left, arrow.lane):
-            crossed = sheet.cells[row][column][0] in _UPRIGHT
+        for column in range(arrow.left, arrow.track):
+            crossed = sheet.cells[row][column][0] in _VERTICAL
             sheet.put(column, row, strokes.cross if crossed else strokes.along, style)
     sheet.put(arrow.left - 1, arrow.start, strokes.start, _STYLE[Level.STAGE])
     sheet.put(arrow.left + 1, arrow.start, f" {arrow.label} ", style)

@@ -1,6 +1,6 @@
-"""What commands print: an OmniDeployment with its pods, edges and conditions, a difference, nodes, sentences.
+"""Tables and trees that commands print.
 
-What is of a status works on plain dicts of it, so that the live view, `status` and `plan` show the same thing.
+Views of a status take its JSON, so that `status`, `status --watch` and `plan` print the same.
 """
 
 from __future__ import annotations
@@ -18,40 +18,43 @@ from rich.tree import Tree
 from omni_operator.cli.advice import next_step
 from omni_operator.cli.difference import Change, Difference
 from omni_operator.cli.node_report import NodeReport
-from omni_operator.cli.picture import Line
-from omni_operator.cli.standing import PodNow, tree
+from omni_operator.cli.picture import ArrowKind
+from omni_operator.cli.pod_report import PodReport, tree
 from omni_operator.cli.terminal import COLOUR
 
 _MARK = {"True": ("✔", "green"), "False": ("✘", "red"), "Unknown": ("?", "yellow")}
-# For these False is the quiet state.
-_QUIET_WHEN_FALSE = {"Progressing"}
+# Conditions whose normal status is False.
+_NORMAL_WHEN_FALSE = {"Progressing"}
 _PIPE_COLUMNS = 160
 
 
 def console(*, stderr: bool = False) -> Console:
-    """The terminal as it is; a file or a pipe gets lines wide enough for the table of edges, or as wide as COLUMNS says."""
+    """A console for the terminal.
+
+    For a file or a pipe, its width is COLUMNS, by default wide enough for the table of edges.
+    """
     found = Console(stderr=stderr, markup=False, emoji=False)
     if found.is_terminal:
         return found
-    asked = os.environ.get("COLUMNS", "")
+    columns = os.environ.get("COLUMNS", "")
     return Console(
         stderr=stderr,
         markup=False,
         emoji=False,
-        width=int(asked) if asked.isdecimal() and int(asked) else _PIPE_COLUMNS,
+        width=int(columns) if columns.isdecimal() and int(columns) else _PIPE_COLUMNS,
     )
 
 
-def deployment(omni: dict[str, Any], now: Sequence[PodNow] | None = None) -> RenderableType:
-    """Everything about one OmniDeployment; `now` are its pods, where they could be listed."""
+def deployment(omni: dict[str, Any], reports: Sequence[PodReport] | None = None) -> RenderableType:
+    """Everything about one OmniDeployment; `reports` is None when its pods could not be listed."""
     status = omni.get("status") or {}
     plan = status.get("plan")
     parts: list[RenderableType] = [_head(omni)]
     if plan:
-        parts += [pods(plan) if now is None else tree(status, now), edges(plan)]
+        parts += [pods(plan) if reports is None else tree(status, reports), edges(plan)]
         parts += [Text(f"note: {note}", style="dim") for note in plan.get("notes") or ()]
     parts.append(conditions(status))
-    parts.append(Text(f"next: {next_step(omni, now or ())}", style="bold"))
+    parts.append(Text(f"next: {next_step(omni, reports or ())}", style="bold"))
     return Panel(Group(*parts), title=f"{omni['metadata']['namespace']}/{omni['metadata']['name']}", title_align="left")
 
 
@@ -60,7 +63,7 @@ def _head(omni: dict[str, Any]) -> Text:
     ready = next((c for c in status.get("conditions") or () if c["type"] == "Ready"), None)
     text = Text(f"{spec['model']['name']} on vllm-omni {spec['engine']['version']}  ")
     if ready is None:
-        return text.append("not judged yet" if status.get("conditions") else "not looked at yet", style="yellow")
+        return text.append("not evaluated yet" if status.get("conditions") else "not reconciled yet", style="yellow")
     mark, colour = _MARK[ready["status"]]
     text.append(f"{mark} {ready['reason']}", style=colour)
     text.append(f"  replicas {status.get('replicasSummary', '?')}  revision {status.get('revision', '-')}")
@@ -81,18 +84,18 @@ def pods(plan: dict[str, Any]) -> RenderableType:
 
 
 def edges(plan: dict[str, Any]) -> RenderableType:
-    """A table of edges: transport, why, and what was not usable."""
+    """A table of edges: transport, why it was chosen, and the choices that were rejected."""
     table = Table(box=None, pad_edge=False)
     for column in ("edge", "reach", "transport", "why"):
         table.add_column(column, no_wrap=column != "why")
     for edge in plan.get("edges") or ():
         if edge["connector"] == "none":
-            transport = Text("by the server", style=COLOUR[Line.SERVER])
+            transport = Text("by the server", style=COLOUR[ArrowKind.SERVER])
         else:
             transport = Text(f"{edge['connector']}/{edge['protocol']}", style=COLOUR.get(edge["protocol"], ""))
         table.add_row(f"{edge['from']} → {edge['to']}", edge["reach"], transport, edge["reason"])
         grouped: dict[str, list[str]] = {}
-        if edge.get("observedReason"):  # what runs; a plan alone has seen nothing
+        if edge.get("observedReason"):  # only a plan that runs has observations
             style = {"Verified": "green", "Degraded": "red"}.get(edge["observed"], "dim")
             table.add_row("", "", Text(edge["observed"], style=style), Text(edge["observedReason"], style=style))
         for rejected in edge.get("rejected") or ():
@@ -103,8 +106,8 @@ def edges(plan: dict[str, Any]) -> RenderableType:
 
 
 def difference(found: Difference) -> RenderableType:
-    """What would change, the verdict first."""
-    parts: list[RenderableType] = [Text(found.verdict, style="bold")]
+    """What would change, the summary first."""
+    parts: list[RenderableType] = [Text(found.summary, style="bold")]
     parts += [_changes(name, changes) for name, changes in (("spec", found.spec), ("plan", found.plan)) if changes]
     return Group(*parts)
 
@@ -124,8 +127,8 @@ def nodes(reports: Sequence[NodeReport]) -> Table:
     for column in (
         "node",
         "state",
-        "accelerators\nfree/offered",
-        "RDMA\nfree/offered",
+        "accelerators\navailable/\nallocatable",
+        "RDMA\navailable/\nallocatable",
         "topology",
         "why it counts, or not",
     ):
@@ -150,6 +153,15 @@ def paragraph(heading: str, sentences: Sequence[str]) -> RenderableType:
     return Group(Text(heading, style="bold"), table)
 
 
+def numbered(heading: str, steps: Sequence[Sequence[str]]) -> RenderableType:
+    """A heading with steps below; sentences of one step have one number."""
+    table = Table.grid(padding=(0, 1))
+    for number, step in enumerate(steps, 1):
+        for position, sentence in enumerate(step):
+            table.add_row("" if position else f"{number:2}.", Text(sentence))
+    return Group(Text(heading, style="bold"), table)
+
+
 def notes(to: Console, found: Sequence[str]) -> None:
     """Prints notes."""
     for note in found:
@@ -163,7 +175,7 @@ def conditions(status: dict[str, Any]) -> RenderableType:
         table.add_column(ratio=column if column > 1 else None, no_wrap=column == 1)
     for condition in status.get("conditions") or ():
         mark, colour = _MARK[condition["status"]]
-        if condition["type"] in _QUIET_WHEN_FALSE:
+        if condition["type"] in _NORMAL_WHEN_FALSE:
             mark, colour = ("…", "yellow") if condition["status"] == "True" else ("·", "dim")
         table.add_row(
             Text(mark, style=colour), condition["type"], Text(condition["reason"], style=colour), condition["message"]

@@ -1,4 +1,4 @@
-"""The rows of a picture: stages below each other in their pods, pods in their nodes, and where each arrow meets its stages."""
+"""The rows of a picture: stages in pods, pods in nodes, and the ends of arrows."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from omni_operator.api.spec import Backend
-from omni_operator.cli.lanes import Span, ports
-from omni_operator.cli.places import Place, PodPlace
+from omni_operator.cli.placement_view import Placement, PodView
+from omni_operator.cli.routing import Span, port_order
 from omni_operator.planning.model import Plan, StagePlan
 
 
@@ -23,7 +23,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
-    """A box that has its rows and not yet its columns."""
+    """A box whose rows are known, and whose columns are not."""
 
     level: Level
     title: str = ""
@@ -34,54 +34,67 @@ class Frame:
 
     @property
     def width(self) -> int:
-        """Room that its texts ask for."""
+        """Characters of its longest text."""
         return max(len(line) for line in (self.title, *self.text))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stack:
-    """All frames, the outer before the inner; the spans of the edges, in their order; and the first row below."""
+class Rows:
+    """The rows of all boxes and arrows.
+
+    Attributes:
+        frames: Boxes, each before those inside it.
+        spans: Rows of the arrows, in the order of the plan's edges.
+        height: First row below all frames.
+    """
 
     frames: tuple[Frame, ...]
     spans: tuple[Span, ...]
     height: int
 
     @classmethod
-    def of(cls, plan: Plan, shown: Sequence[Place]) -> Stack:
-        """Places from above, with as many rows in a stage as arrows meet it."""
-        builder = _Builder(plan, [stage.id for place in shown for pod in place.pods for stage in pod.stages])
-        for place in shown:
-            builder.place(place)
+    def of(cls, plan: Plan, shown: Sequence[Placement]) -> Rows:
+        """Stacks the placements; a stage has one row for each arrow that meets it."""
+        builder = _RowBuilder(plan, [stage.id for each in shown for pod in each.pods for stage in pod.stages])
+        for each in shown:
+            builder.add(each)
         spans = tuple(
-            Span(reach=edge.reach, one=builder.met[index, edge.producer], other=builder.met[index, edge.consumer])
+            Span(reach=edge.reach, start=builder.ports[index, edge.producer], end=builder.ports[index, edge.consumer])
             for index, edge in enumerate(plan.edges)
         )
         return cls(frames=tuple(builder.frames), spans=spans, height=builder.row)
 
     def widest(self, level: Level) -> int:
-        """Room that the texts of a level ask for."""
+        """Characters of the longest text of a level."""
         return max((frame.width for frame in self.frames if frame.level is level), default=0)
 
 
-class _Builder:
-    """Counts rows."""
+class _RowBuilder:
+    """Assigns rows from above.
+
+    Attributes:
+        row: Next free row.
+        frames: Boxes so far.
+        ports: Row where an edge meets a stage, by edge index and stage id.
+    """
 
     def __init__(self, plan: Plan, order: Sequence[int]) -> None:
         self.plan = plan
         self.order = order
         self.row = 0
         self.frames: list[Frame] = []
-        self.met: dict[tuple[int, int], int] = {}  # row where an edge meets a stage, by edge index and stage id
+        self.ports: dict[tuple[int, int], int] = {}
 
-    def place(self, place: Place) -> None:
+    def add(self, placement: Placement) -> None:
         at, top = len(self.frames), self.row
         self.row += 1
-        for pod in place.pods:
+        for pod in placement.pods:
             self._pod(pod)
-        self.frames.insert(at, Frame(level=Level.NODE, title=place.title, hint=place.hint, top=top, bottom=self.row))
+        frame = Frame(level=Level.NODE, title=placement.title, hint=placement.hint, top=top, bottom=self.row)
+        self.frames.insert(at, frame)
         self.row += 1
 
-    def _pod(self, pod: PodPlace) -> None:
+    def _pod(self, pod: PodView) -> None:
         at, top = len(self.frames), self.row
         self.row += 1 + len(pod.text)
         for stage in pod.stages:
@@ -94,8 +107,8 @@ class _Builder:
         touching = [i for i, e in enumerate(self.plan.edges) if stage.id in {e.producer, e.consumer}]
         ends = [(self.plan.edges[i].producer, self.plan.edges[i].consumer) for i in touching]
         others = [self.order.index(consumer if producer == stage.id else producer) for producer, consumer in ends]
-        for number, port in enumerate(ports(self.order.index(stage.id), others), 1):
-            self.met[touching[port], stage.id] = self.row + number
+        for number, index in enumerate(port_order(self.order.index(stage.id), others), 1):
+            self.ports[touching[index], stage.id] = self.row + number
         bottom = self.row + max(1, len(touching)) + 1
         self.frames.append(Frame(level=Level.STAGE, text=(self._name(stage),), top=self.row, bottom=bottom))
         self.row = bottom + 1
