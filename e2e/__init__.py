@@ -1,1 +1,1 @@
-"""End-to-end tests: a real cluster (cluster/), the real engine without a GPU (engine/) and the tests that use both."""
+"""End-to-end tests with a real cluster (cluster/) and the real engine without a GPU (engine/)."""

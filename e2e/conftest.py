@@ -1,4 +1,4 @@
-"""Fixtures: one cluster for the whole run, a namespace per test, and which tests belong to the full run."""
+"""Fixtures: one cluster for the whole run, a namespace per test, and the tests of the full run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from e2e import demo, world
+from e2e import cluster_under_test, demo
 from e2e.cluster import kind, nodes, shell
 
 FULL = os.environ.get("OMNI_E2E_FULL") == "1"
@@ -17,7 +17,7 @@ KEEP = os.environ.get("OMNI_E2E_KEEP", "1") == "1"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests marked `full` run with OMNI_E2E_FULL=1 only; otherwise they are deselected, and pytest says how many."""
+    """Deselects tests that are marked `full`, except with OMNI_E2E_FULL=1."""
     later = [] if FULL else [item for item in items if item.get_closest_marker("full")]
     if later:
         config.hook.pytest_deselected(items=later)
@@ -27,7 +27,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[None]:
     """The kind cluster with KubeRay, the operator by Helm, and the stand-in image."""
-    world.up(with_engine=False, with_standin=True)
+    cluster_under_test.up(with_engine=False, with_standin=True)
     with shell.step("removing what `make demo` keeps, whose CPU the tests need"):
         nodes.kubectl("delete", "omni", demo.NAME, "-n", demo.NAMESPACE, "--ignore-not-found", "--timeout=180s")
     yield
@@ -38,20 +38,20 @@ def cluster() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def real_engine(cluster: None) -> None:
     """The image with the real engine, on the nodes."""
-    world.up(with_engine=True, with_standin=False)
+    cluster_under_test.up(with_engine=True, with_standin=False)
 
 
 @pytest.fixture(scope="session")
 def modern_engine(cluster: None) -> None:
     """The image with vllm-omni 0.30, on the nodes."""
-    world.modern()
+    cluster_under_test.modern()
 
 
 @pytest.fixture
 def space(cluster: None, request: pytest.FixtureRequest) -> Iterator[str]:
     """A namespace for one test; gone, with all that was in it, before the next one starts."""
     name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower())[:40].strip("-")
-    world.namespace(name)
+    cluster_under_test.namespace(name)
     yield name
     nodes.kubectl("delete", "omni", "--all", "-n", name, "--timeout=180s")
     nodes.kubectl("delete", "namespace", name, "--wait=false")

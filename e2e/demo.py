@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
-from e2e import world
+from e2e import cluster_under_test
 from e2e.cluster import binaries, nodes
 
 NAME, NAMESPACE = "tiny-omni", "default"
@@ -19,23 +19,32 @@ def main() -> int:
         "The first time takes 30 to 35 minutes on 2 cores, most of it builds; what is built is kept for later runs.",
         flush=True,
     )
-    world.up(with_engine=True, with_standin=False)
+    cluster_under_test.up(with_engine=True, with_standin=False)
 
     _title("2. kubectl apply -f examples/tiny-cpu.yaml")
-    manifest = world.ROOT / "examples/tiny-cpu.yaml"
+    manifest = cluster_under_test.ROOT / "examples/tiny-cpu.yaml"
     print(manifest.read_text())
     print(nodes.kubectl("apply", "-f", str(manifest)))
 
     _title("3. What it became (kubectl omni status --wait)")
-    omni = world.ROOT / ".venv/bin/omni"
-    world.run([str(omni), "status", NAME, "-n", NAMESPACE, "--wait", "--timeout", "900"])
+    omni = cluster_under_test.ROOT / ".venv/bin/omni"
+    cluster_under_test.run([str(omni), "status", NAME, "-n", NAMESPACE, "--wait", "--timeout", "900"])
     print(nodes.kubectl("get", "omni", "-n", NAMESPACE))
 
     _title("4. A question through the public Service")
-    wav = world.ROOT / "out/demo.wav"
-    world.run(
-        [str(omni), "chat", NAME, "Hello, who are you?", "-n", NAMESPACE, "--audio", str(wav.relative_to(world.ROOT))],
-        cwd=world.ROOT,
+    wav = cluster_under_test.ROOT / "out/demo.wav"
+    cluster_under_test.run(
+        [
+            str(omni),
+            "chat",
+            NAME,
+            "Hello, who are you?",
+            "-n",
+            NAMESPACE,
+            "--audio",
+            str(wav.relative_to(cluster_under_test.ROOT)),
+        ],
+        cwd=cluster_under_test.ROOT,
     )
     print(
         "(the checkpoint is random: the text is noise and the sound a row of sine tones, but every stage made its part)"
@@ -43,7 +52,8 @@ def main() -> int:
 
     _title(f"Done in {time.monotonic() - begun:.0f} s. To look further:")
     print(
-        f"  export KUBECONFIG={nodes.kubeconfig()} PATH={binaries.ensure('kubectl').parent}:{world.ROOT}/.venv/bin:$PATH"
+        f"  export KUBECONFIG={nodes.kubeconfig()} "
+        f"PATH={binaries.ensure('kubectl').parent}:{cluster_under_test.ROOT}/.venv/bin:$PATH"
     )
     print(
         "  kubectl get omni; kubectl describe omni tiny-omni; kubectl omni status tiny-omni; kubectl get pods -o wide"

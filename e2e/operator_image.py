@@ -1,7 +1,7 @@
-"""The operator's image from the repository's Dockerfile, made on the local base image: `python -m e2e.operator_image`.
+"""The operator's image from the Dockerfile, on the local base image (python -m e2e.operator_image).
 
-A machine without an image registry still has an index for pip: pip's configuration and the machine's certificates go into
-the build as secrets, which stay out of the image.
+A machine without an image registry still has an index for pip: pip's configuration and the
+machine's certificates go into the build as secrets, which stay out of the image.
 """
 
 import ast
@@ -20,7 +20,7 @@ _CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 
 
 def tag() -> str:
-    """Return the image's name: the version of pyproject.toml and the key of everything that decides what it does."""
+    """Return the image's name: the version of pyproject.toml and the key of its content."""
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     sources = (path for path in sorted((ROOT / "operator").rglob("*")) if path.is_file())
     files = [ROOT / name for name in ("Dockerfile", ".dockerignore", "pyproject.toml", *LOCKS)]
@@ -60,7 +60,7 @@ def _build(image: str, *options: str) -> None:
 
 
 def _pip(scratch: Path) -> list[str]:
-    """Return the build options that bring pip's configuration and the certificates into the build."""
+    """Return the build options for pip's configuration and the certificates."""
     settings = _pip_settings()
     options = [
         f"--volume={word}:{word}:ro"
@@ -79,7 +79,7 @@ def _pip(scratch: Path) -> list[str]:
 
 
 def _pip_settings() -> dict[str, str]:
-    """Return what `pip install` is configured with on this machine, by option: files first, PIP_ variables on top."""
+    """Return pip's options of this machine: from its files, replaced by PIP_ variables."""
     found: dict[str, dict[str, str]] = {"global": {}, "install": {}, ":env:": {}}
     for row in shell.run([sys.executable, "-m", "pip", "config", "list"]).splitlines():
         name, _, value = row.partition("=")

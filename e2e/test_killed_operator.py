@@ -1,4 +1,4 @@
-"""The operator is killed (SIGKILL) at random moments of create, update and delete: the end is always the same.
+"""The operator is killed at random moments of create, update and delete: the end is the same.
 
 The moments are drawn from a seed that is printed, so a failure can be repeated with OMNI_E2E_SEED.
 """
@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from e2e import world
+from e2e import cluster_under_test
 from e2e.cluster import nodes, shell
+from e2e.cluster_under_test import STANDIN, Omni, eventually, kubectl_json, node_memory
 from e2e.conftest import FULL
-from e2e.world import STANDIN, Omni, eventually, kubectl_json, node_memory
 
 SEED = int(os.environ.get("OMNI_E2E_SEED", "20261124"))
 KILLS = 20 if FULL else 5
@@ -29,15 +29,17 @@ CHANGED = {"engine": {"env": [*SPEC["engine"]["env"], {"name": "ROUND", "value":
 
 
 def kill_operator() -> None:
-    """SIGKILL from the node, then a fresh pod at once (the kubelet's back-off would hide moments)."""
-    pod = kubectl_json("get", "pods", "-n", world.SYSTEM, "-l", "app.kubernetes.io/name=omni-operator")["items"]
+    """SIGKILL from the node, then a new pod at once, without the kubelet's back-off."""
+    pod = kubectl_json("get", "pods", "-n", cluster_under_test.SYSTEM, "-l", "app.kubernetes.io/name=omni-operator")[
+        "items"
+    ]
     for node in {p["spec"].get("nodeName") for p in pod} - {None}:
         nodes.node_exec(node, ["sh", "-c", "pkill -KILL -f '[o]mni_operator' || true"])
     nodes.kubectl(
         "delete",
         "pods",
         "-n",
-        world.SYSTEM,
+        cluster_under_test.SYSTEM,
         "-l",
         "app.kubernetes.io/name=omni-operator",
         "--force",
@@ -48,7 +50,7 @@ def kill_operator() -> None:
 
 @contextmanager
 def kills(moments: list[float]) -> Iterator[list[float]]:
-    """Kills the operator at these seconds from now, in the background; what is left when the block ends is not done."""
+    """Kills the operator at these seconds from now, in the background, until the block ends."""
     done: list[float] = []
     over = threading.Event()
     begun = time.monotonic()
@@ -73,7 +75,7 @@ def kills(moments: list[float]) -> Iterator[list[float]]:
 
 
 def _picture(omni: Omni) -> dict[str, Any]:
-    """All children with their specs, without what is different each time by nature (uids, addresses)."""
+    """All children with their specs, without uids and addresses, which differ each time."""
     kinds = "rayclusters,deployments,services,configmaps,networkpolicies,poddisruptionbudgets"
     found = kubectl_json("get", kinds, "-n", omni.namespace, "-l", f"omni.vllm.ai/name={omni.name}")["items"]
     uid = omni.get()["metadata"]["uid"].split("-", 1)[0]
@@ -88,7 +90,7 @@ def _picture(omni: Omni) -> dict[str, Any]:
 
 
 def test_always_the_same_end(space: str) -> None:
-    """Create, update and delete with kills in between end as without kills; nothing stays in any node's memory."""
+    """Create, update and delete with kills end as without kills; no node keeps shared memory."""
     dice = random.Random(SEED)
     omni = Omni(space, "survivor")
     omni.apply(**SPEC)
@@ -122,7 +124,7 @@ def test_always_the_same_end(space: str) -> None:
             eventually("the object is gone", lambda: not _exists(omni), seconds=60)
         killed += len(done)
     print(f"{killed} kills in {lives} lives")
-    world.eventually("the operator runs again", _operator_ready, seconds=120)
+    cluster_under_test.eventually("the operator runs again", _operator_ready, seconds=120)
 
 
 def _moments(dice: random.Random, seconds: float) -> list[float]:
@@ -137,5 +139,5 @@ def _exists(omni: Omni) -> bool:
 
 
 def _operator_ready() -> bool:
-    found = kubectl_json("get", "deployment", "omni-operator", "-n", world.SYSTEM)
+    found = kubectl_json("get", "deployment", "omni-operator", "-n", cluster_under_test.SYSTEM)
     return found["status"].get("readyReplicas") == 1

@@ -1,4 +1,4 @@
-"""Pipelines on the stand-in are moved again and again: one restart for a cause at most, and Ready is never True while requests fail.
+"""Pipelines on the stand-in move repeatedly: at most one restart per cause, no wrong Ready.
 
 Moves are drawn from a seed that is printed with every failure; OMNI_E2E_SEED repeats it.
 """
@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from e2e.cluster import nodes, shell
-from e2e.world import STANDIN, Omni, eventually
+from e2e.cluster_under_test import STANDIN, Omni, eventually
 from omni_operator.cli.access import AccessError
-from omni_operator.controller.restarts import CALM
+from omni_operator.controller.rollout.backoff import STABLE_AFTER
 
 SEED = int(os.environ.get("OMNI_E2E_SEED", "20261129"))
 PIPELINES = 2
@@ -95,7 +95,7 @@ def _shape(omni: Omni, dice: random.Random) -> str:
 
 def _moved_around(omni: Omni, seed: int) -> list[str]:
     """Makes the moves of one pipeline; what went wrong, with the moves before it."""
-    dice, watcher, story, wrong = random.Random(seed), Watcher(omni), [f"seed {seed}"], []
+    dice, watcher, history, wrong = random.Random(seed), Watcher(omni), [f"seed {seed}"], []
     omni.apply(**SPEC)
     omni.wait("Ready", seconds=240)
     watcher.start()
@@ -103,33 +103,33 @@ def _moved_around(omni: Omni, seed: int) -> list[str]:
     try:
         for number in range(MOVES):
             before, changes, revision = omni.restarts(), len(watcher.changes), omni.status()["revision"]
-            story.append(f"{number}: {dice.choice([_delete, _delete, _to_node, _shape])(omni, dice)}")
-            shell.say(f"{omni.name} {story[-1]}")
+            history.append(f"{number}: {dice.choice([_delete, _delete, _to_node, _shape])(omni, dice)}")
+            shell.say(f"{omni.name} {history[-1]}")
             time.sleep(3)
             omni.wait("Ready", seconds=300)
             eventually("an answer", lambda: omni.ask(seconds=20)["text"], seconds=60)
             time.sleep(1)
             ended_since_rest += omni.restarts() - before
-            if (
-                ended_since_rest >= MOST_WITHOUT_REST
-            ):  # or the operator makes the next server minutes later (RestartBackOff)
-                time.sleep(CALM + 5)
+            # After more restarts the operator waits minutes for the next server (RestartBackOff).
+            if ended_since_rest >= MOST_WITHOUT_REST:
+                time.sleep(STABLE_AFTER + 5)
                 ended_since_rest = 0
             left = [text for _, text, _ in watcher.changes[changes:]]
             ended = omni.restarts() - before
             if left.count("False") > 1 or ended > 1:
                 wrong.append(
-                    f"{story[-1]} (from {revision}): Ready went {left}, {ended} servers ended: {watcher.changes[changes:]}"
+                    f"{history[-1]} (from {revision}): Ready went {left}, {ended} servers ended: "
+                    f"{watcher.changes[changes:]}"
                 )
     except TimeoutError as exc:
-        wrong.append(f"{story[-1]}: {exc}")
+        wrong.append(f"{history[-1]}: {exc}")
     finally:
         watcher.over.set()
         watcher.join(30)
     wrong += watcher.wrong
     if watcher.answers < MOVES:
         wrong.append(f"only {watcher.answers} requests were answered")
-    return [f"{text}\n  after: {'; '.join(story)}" for text in wrong]
+    return [f"{text}\n  after: {'; '.join(history)}" for text in wrong]
 
 
 @pytest.mark.full

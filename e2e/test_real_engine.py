@@ -1,11 +1,11 @@
-"""The real vllm-omni 0.16 (CPU): every way to place a pipeline gives text and sound, and equal text for an equal prompt."""
+"""vllm-omni 0.16 (CPU): every placement gives sound and equal text."""
 
 from __future__ import annotations
 
 import pytest
 import yaml
 
-from e2e.world import ENGINE, GPU, RDMA, Omni, devices, eventually, node_memory
+from e2e.cluster_under_test import ENGINE, GPU, RDMA, Omni, devices, eventually, node_memory
 
 PROMPT = "hello 0"
 SPEC = {
@@ -31,7 +31,10 @@ def _check_answer(omni: Omni, case: str) -> None:
 
 @pytest.mark.usefixtures("real_engine")
 def test_two_nodes_store_over_tcp_then_rdma_planned(space: str) -> None:
-    """(a) two workers with two GPUs each: spread, MooncakeStore over TCP; (c) both say they have an HCA and have none: Mooncake's log tells."""
+    """(a) Two workers of two GPUs: Spread, MooncakeStore over TCP.
+
+    (c) Both advertise an HCA and have none: the log of Mooncake says so.
+    """
     with devices(worker={GPU: 2}, worker2={GPU: 2}):
         omni = Omni(space, "spread")
         omni.apply(**SPEC)
@@ -66,7 +69,7 @@ def test_two_nodes_store_over_tcp_then_rdma_planned(space: str) -> None:
 
 @pytest.mark.usefixtures("real_engine")
 def test_one_node_shared_memory(space: str) -> None:
-    """(b) one worker with four GPUs: OneNode, SharedMemory on every edge, and nothing left in the node's memory."""
+    """(b) One worker of four GPUs: OneNode, SharedMemory on every edge; none of it remains."""
     with devices(worker2={GPU: 4}):
         omni = Omni(space, "one-node")
         omni.apply(**SPEC)
@@ -83,7 +86,7 @@ def test_one_node_shared_memory(space: str) -> None:
 
 @pytest.mark.usefixtures("real_engine")
 def test_cpu_fallback(space: str) -> None:
-    """(d) accelerator.type cpu: no device is requested, Ray is told its GPU count."""
+    """(d) accelerator.type cpu: no device is requested, Ray gets its GPU count."""
     omni = Omni(space, "cpu")
     omni.apply(**SPEC, accelerator={"type": "cpu"})
     omni.wait("Ready", seconds=700)

@@ -1,12 +1,12 @@
-"""Life of an OmniDeployment on the stand-in server: changes, suspension, deletion, repair, neighbours, restricted namespaces."""
+"""OmniDeployments on the stand-in server: changes, suspension, deletion, repair, restrictions."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from e2e import world
+from e2e import cluster_under_test
 from e2e.cluster import nodes
-from e2e.world import GPU, STANDIN, Omni, devices, eventually, kubectl_json, node_memory
+from e2e.cluster_under_test import GPU, STANDIN, Omni, devices, eventually, kubectl_json, node_memory
 
 CPU = {
     "model": {"name": "/models/tiny-omni"},
@@ -22,7 +22,7 @@ def _gone(omni: Omni) -> None:
 
 
 def test_update_suspend_resume_delete(space: str) -> None:
-    """A change makes a new revision and the old children go; suspension frees everything and keeps the plan."""
+    """A change makes a new revision and deletes old children; suspension keeps only the plan."""
     omni = Omni(space, "life")
     env = [{"name": "STANDIN_LEAK_SHM", "value": "1"}]
     omni.apply(**{**CPU, "engine": {**CPU["engine"], "env": env}})
@@ -70,7 +70,7 @@ def test_bad_edit_touches_nothing(space: str) -> None:
 
 
 def test_children_are_repaired_and_neighbours_left_alone(space: str) -> None:
-    """A child that is edited or deleted by hand comes back; a second OmniDeployment beside it is not disturbed."""
+    """A child that is edited or deleted by hand is restored; other objects do not change."""
     one, two = Omni(space, "one"), Omni(space, "two")
     one.apply(**CPU)
     two.apply(**CPU)
@@ -114,7 +114,7 @@ def test_children_are_repaired_and_neighbours_left_alone(space: str) -> None:
 
 
 def test_server_follows_its_ray_cluster(space: str) -> None:
-    """A worker that is replaced leaves the server with dead actors and a green /health: the server is restarted, once."""
+    """After a worker is replaced, /health is 200 without actors: the server restarts once."""
     omni = Omni(space, "follows")
     omni.apply(**CPU)
     omni.wait("Ready", seconds=240)
@@ -140,8 +140,8 @@ def _revision_of_service(space: str, name: str) -> str:
 
 
 def test_restricted_namespace(cluster: None) -> None:
-    """Under pod security level restricted there is no hostPath, the reason is in status, and the pods are admitted and run."""
-    space = world.namespace("restricted", labels={"pod-security.kubernetes.io/enforce": "restricted"})
+    """At pod security level restricted, pods have no hostPath and run; status has the reason."""
+    space = cluster_under_test.namespace("restricted", labels={"pod-security.kubernetes.io/enforce": "restricted"})
     omni = Omni(space, "careful")
     omni.apply(**CPU)
     omni.wait("Ready", seconds=240)
@@ -174,8 +174,10 @@ def test_waits_and_policies_take_no_accelerator(space: str) -> None:
 
 
 def test_version_mismatch_is_a_condition(space: str) -> None:
-    """A Ray cluster of another version is named with both versions, soon, instead of a hang; of the same version it is joined."""
-    world.apply(_ray_cluster(space, "other-version", ray="2.52.1"), _ray_cluster(space, "same-version", ray="2.53.0"))
+    """A Ray cluster of another version gives a condition; one of the same version is joined."""
+    cluster_under_test.apply(
+        _ray_cluster(space, "other-version", ray="2.52.1"), _ray_cluster(space, "same-version", ray="2.53.0")
+    )
     stranger, guest = Omni(space, "stranger"), Omni(space, "guest")
     stranger.apply(**{**CPU, "ray": {"clusterRef": {"name": "other-version"}, "tokenAuth": "Disabled"}})
     guest.apply(**{**CPU, "ray": {"clusterRef": {"name": "same-version"}, "tokenAuth": "Disabled"}})
@@ -194,7 +196,7 @@ def test_version_mismatch_is_a_condition(space: str) -> None:
 
 
 def test_an_image_of_another_release_is_a_condition(space: str) -> None:
-    """The image has vllm-omni 0.16; what was planned for 0.30 would be refused by it, or half of it ignored."""
+    """vllm-omni 0.16 in the image would reject a configuration for 0.30, or ignore parts of it."""
     omni = Omni(space, "newer")
     model = {**CPU["model"], "pipeline": "qwen2_5_omni"}
     omni.apply(**{**CPU, "model": model, "engine": {**CPU["engine"], "version": "0.30.0"}})

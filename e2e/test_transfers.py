@@ -1,4 +1,4 @@
-"""Real payloads over every connector that runs without an accelerator: they pass, or are refused, as the plan says."""
+"""Payloads over every connector that runs without an accelerator pass, or fail, as planned."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from e2e.transfers.edges import ONE, TWO, Laid, Scenario
 from e2e.transfers.pods import Transfer
 from omni_operator.api.spec import Connector
 from omni_operator.children.names import Owner
-from omni_operator.engine.records import release_of
-from omni_operator.planning.model import Refused
-from omni_operator.planning.sizing import MIB, round_up
+from omni_operator.engine.releases import release_of
+from omni_operator.planning.model import PlanError
+from omni_operator.topology.quantity import MIB, round_up
 
 SIZES = (1 << 10, MIB, 64 * MIB)
 CASES = {
@@ -29,12 +29,12 @@ LONG = {"0.16-node-memory"}  # it is what the real engine's tests use
 def laid_out(scenario: Scenario, space: str) -> Laid:
     """The scenario's plan in a namespace."""
     found = edges.plan(scenario, Owner(namespace=space, name="edge", uid="0"))
-    assert not isinstance(found, Refused), found.message
+    assert not isinstance(found, PlanError), found.message
     return found
 
 
 def capacity(laid: Laid) -> int:
-    """Bytes of the largest payload for which the plan has room; 0 where the engine itself sets no bound (Nixl: memory only)."""
+    """Bytes of the largest payload that fits the plan; 0 without a bound (Nixl: only memory)."""
     plan = laid.revision.plan
     if laid.edge.connector is Connector.MOONCAKE_STORE:
         assert plan.store is not None
@@ -49,7 +49,7 @@ def capacity(laid: Laid) -> int:
     "case", [pytest.param(case, marks=pytest.mark.full) if case in LONG else case for case in CASES]
 )
 def test_payloads_pass_as_planned(case: str, space: str) -> None:
-    """1 KiB, 1 MiB and 64 MiB (the pipelines' own bound) pass; one for which the plan has no room is refused, never cut or mixed."""
+    """1 KiB, 1 MiB and 64 MiB (the bound of the pipelines) pass; one that does not fit fails."""
     scenario, transport = CASES[case]
     laid = laid_out(scenario, space)
     assert laid.transport == transport
@@ -68,12 +68,12 @@ def _as_recorded(laid: Laid, transfer: Transfer) -> bool:
     """How a payload that is too large fails, by what is known of the release."""
     if laid.edge.connector is Connector.SHARED_MEMORY:  # SIGBUS
         return transfer.error == "the producer died"
-    lost = "StorePutErrorsLost" in {defect.code for defect in release_of(laid.revision.plan.line).defects}
+    lost = "StorePutErrorsLost" in {defect.code for defect in release_of(laid.revision.plan.series).defects}
     return transfer.put is (lost and laid.edge.connector is Connector.MOONCAKE_STORE)
 
 
 @pytest.mark.usefixtures("real_engine")
 def test_memory_that_is_not_shared_carries_nothing(space: str) -> None:
-    """What the planner refuses with NoSharedMemory does fail: a SharedMemoryConnector between pods on two nodes."""
+    """SharedMemoryConnector fails between pods on two nodes, as rejected with NoSharedMemory."""
     laid = laid_out(Scenario("0.16", "glm_image", ONE), space)
     assert [(t.put, t.got) for t in pods.move(laid, [MIB], apart=True)] == [(True, False)]

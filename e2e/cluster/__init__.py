@@ -1,1 +1,1 @@
-"""A real kind cluster with KubeRay on a machine that reaches no container registry; README.md says how and why."""
+"""A kind cluster with KubeRay on a machine without a container registry; see README.md."""

@@ -1,6 +1,7 @@
-"""The base image of everything that runs in the cluster: Debian with Python 3.11 and what the engine links against.
+"""The base image of all images here: Debian with Python 3.11 and the libraries of the engine.
 
-Others build FROM it, so its key depends on what is in it (packages, suite), not on the code of this file.
+Others build FROM it, so its key depends on what is in it (packages, suite), not on the code of this
+file.
 """
 
 from e2e.cluster import cache, debian, provider, shell

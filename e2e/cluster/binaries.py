@@ -1,6 +1,7 @@
 """Builds the Go programs of modules.py and keeps them in the cache.
 
-Everybody who needs a program of the cluster, or etcd and kube-apiserver without a cluster, asks `ensure`.
+Everybody who needs a program of the cluster, or etcd and kube-apiserver without a cluster, asks
+`ensure`.
 """
 
 import atexit
@@ -30,7 +31,7 @@ def ensure(name: str) -> Path:
 
 
 def pause() -> Path:
-    """Return the path of Kubernetes' pause program (C, static), the process that holds a pod's namespaces."""
+    """Return the path of Kubernetes' pause program (C, static), which holds a pod's namespaces."""
     return folder("kubernetes") / "pause"
 
 
@@ -39,14 +40,24 @@ def kuberay_crds() -> list[Path]:
     return sorted((folder("kuberay") / "crds").glob("*.yaml"))
 
 
+def lws_crds() -> list[Path]:
+    """Return LeaderWorkerSet's CustomResourceDefinitions, one file each."""
+    return sorted((folder("lws") / "crds").glob("*.yaml"))
+
+
+def lws_role() -> Path:
+    """Return the ClusterRole of LeaderWorkerSet's manager."""
+    return folder("lws") / "role.yaml"
+
+
 def kwok_stages() -> Path:
-    """Return KWOK's folder of kustomize stages: node/fast, node/heartbeat-with-lease, pod/fast ..."""
+    """Return KWOK's folder of kustomize stages: node/fast, pod/fast and others."""
     return folder("kwok") / "stage"
 
 
 @functools.cache
 def folder(name: str) -> Path:
-    """Return the folder that holds what was built of the Go module `name`; builds it if the cache lacks it.
+    """Return the folder with the programs of the Go module `name`, built if the cache lacks it.
 
     Raises:
         LookupError: there is no such module.
@@ -67,7 +78,7 @@ def folder(name: str) -> Path:
 
 @functools.cache
 def key(name: str) -> str:
-    """Return the content key of the Go module `name`: its sums, how it is built, and by which Go."""
+    """Return the content key of the Go module `name`: sums, recipe and version of Go."""
     found = module(name)
     sums = [(FOLDER / name / file).read_bytes() for file in ("go.mod", "go.sum")]
     return cache.key(_RECIPE, *sums, *_flags(found), str(found.packages), str(found.files), _go_version())
@@ -85,7 +96,7 @@ def ensure_all(names: Sequence[str] = ()) -> dict[str, Path]:
 
 
 def drop_build_cache() -> None:
-    """Remove Go's compiled packages: gigabytes that only another build of the same modules would want."""
+    """Remove Go's compiled packages: gigabytes that only a new build of the same modules needs."""
     with cache.locked("go"):
         shutil.rmtree(cache.root() / "go-build", ignore_errors=True)
 

@@ -1,7 +1,8 @@
 """Where built things live.
 
-Everything that is built here is a pure function of its inputs, so it is stored outside the checkout under a key made of
-those inputs: a second checkout, or a branch switch and back, finds it again. Each kind of thing keeps its two newest keys.
+Everything that is built here is a pure function of its inputs, so it is stored outside the checkout
+under a key made of those inputs: a second checkout, or a branch switch and back, finds it again.
+Each kind of thing keeps its two newest keys.
 """
 
 import ast
@@ -19,7 +20,10 @@ KEEP = 2  # the one in use and the one before it, so switching between two branc
 
 
 def root() -> Path:
-    """Return the cache root, `${OMNI_CACHE:-${XDG_CACHE_HOME:-~/.cache}/omni-operator}`; it is created if missing."""
+    """Return the cache root, which is created if missing.
+
+    It is `${OMNI_CACHE:-${XDG_CACHE_HOME:-~/.cache}/omni-operator}`.
+    """
     base = os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser())
     path = Path(os.environ.get("OMNI_CACHE") or Path(base) / "omni-operator")
     path.mkdir(parents=True, exist_ok=True)
@@ -43,7 +47,7 @@ def key(*parts: str | bytes) -> str:
 
 
 def code(path: str) -> str:
-    """Return what the Python file at `path` says, without comments and layout: a formatter does not change a key."""
+    """Return the syntax tree of the Python file at `path`: a formatter does not change a key."""
     return ast.dump(ast.parse(Path(path).read_text()))
 
 

@@ -1,8 +1,8 @@
-"""The pod network: kind's own (kindnet) is an image that cannot be had here, so its work is done from outside.
+"""The pod network, from outside of the nodes: kind's own (kindnet) is an image of a registry.
 
-Per node a CNI configuration of the plugins kind ships anyway (ptp, host-local, portmap), a route to every other node's pods,
-and masquerading for what leaves the cluster. Routes and rules live in the nodes' network namespaces: they are gone after a
-node restarts, and `apply` puts them back.
+Per node a CNI configuration of the plugins kind ships anyway (ptp, host-local, portmap), a route to
+every other node's pods, and masquerading for what leaves the cluster. Routes and rules live in the
+nodes' network namespaces: they are gone after a node restarts, and `apply` puts them back.
 """
 
 import json
@@ -32,7 +32,7 @@ def apply(addresses: Mapping[str, str], pod_ranges: Mapping[str, str]) -> None:
             "set -e",
             *routes,
             f"iptables -w -t nat -C {rule} 2>/dev/null || iptables -w -t nat -A {rule}",
-            # moved into place whole: the runtime reads the folder as soon as something appears in it
+            # renamed into place: the runtime reads a file as soon as it is in the folder
             f"cat > /tmp/conflist; cmp -s /tmp/conflist {_PATH} || mv /tmp/conflist {_PATH}",
         ]
         provider.run("exec", "-i", node, "bash", "-c", "\n".join(script), stdin=_conflist(pods))

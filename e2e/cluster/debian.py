@@ -1,7 +1,8 @@
 """Debian packages of this machine, and Debian root file systems for images.
 
-Images are made from Debian packages because a package mirror is what this machine has: the mirror is read from its own apt
-sources when it is needed, never written down here, and is not left behind in the images either.
+Images are made from Debian packages because a package mirror is what this machine has: the mirror
+is read from its own apt sources when it is needed, never written down here, and is not left behind
+in the images either.
 """
 
 import shutil
@@ -30,7 +31,7 @@ def install(packages: Iterable[str]) -> None:
 
 
 def bootstrap(root: Path, packages: Iterable[str]) -> None:
-    """Make `root` a minimal Debian with `packages`, without documentation, package lists or this machine's settings.
+    """Make `root` a minimal Debian with `packages`, without documentation and local settings.
 
     Raises:
         shell.CommandError: debootstrap failed; the end of its log is in the message.
@@ -49,7 +50,7 @@ def bootstrap(root: Path, packages: Iterable[str]) -> None:
 def _installed(name: str) -> bool:
     try:
         return shell.run(["dpkg-query", "-W", "-f=${db:Status-Abbrev}", name]).startswith("ii")
-    except shell.CommandError:  # never heard of
+    except shell.CommandError:  # dpkg has no record of it
         return False
 
 

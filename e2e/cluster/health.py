@@ -1,7 +1,8 @@
 """Whether a cluster really works, also after its nodes were killed and started again.
 
-What the API server says about a restarted node is what its kubelet said before it went: Ready, all pods running. So a
-statement counts only if it is younger than the node's container, and Services are tried, not believed.
+What the API server says about a restarted node is what its kubelet said before it went: Ready, all
+pods running. So a statement counts only if it is younger than the node's container, and Services
+are tried, not believed.
 """
 
 import datetime

@@ -12,7 +12,7 @@ _CTR = ("ctr", "-n", "k8s.io")
 
 
 def base_python() -> str:
-    """Return the name of the base image (Debian, Python 3.11), building it if the engine does not hold it.
+    """Return the name of the base image (Debian, Python 3.11); builds it if the engine lacks it.
 
     Raises:
         shell.CommandError: the build failed.
@@ -21,7 +21,7 @@ def base_python() -> str:
 
 
 def load(image: str, nodes: Sequence[str] | None = None) -> list[str]:
-    """Bring `image` from the engine into `nodes` (all workers by default) that do not hold the same image already.
+    """Load `image` from the engine into those `nodes` (all workers by default) that lack it.
 
     Returns:
         The nodes it was sent to.
@@ -44,7 +44,8 @@ def load(image: str, nodes: Sequence[str] | None = None) -> list[str]:
                 _slim(node, name)
                 old = before[node]
                 if old and old not in _ids(node).values():
-                    # Removing gigabytes takes longer than crictl's own 2 s, and a stopped container may still hold the image.
+                    # Removing gigabytes takes longer than crictl's own 2 s, and a stopped container
+                    # may still hold the image.
                     node_exec(node, ["sh", "-c", f"crictl --timeout 300s rmi {old} || true"])
     return missing
 
@@ -111,14 +112,16 @@ def _stream(image: str, nodes: Sequence[str]) -> None:
 
 
 def _slim(node: str, name: str) -> None:
-    """Drop the packed layers of an image whose layers are unpacked: half of what it costs on the node's disk.
+    """Drop the packed layers of an image whose layers are unpacked: half of its space on the node.
 
-    It is what containerd's `discard_unpacked_layers` does to images that it pulls, without the labels that hold them.
+    It is what containerd's `discard_unpacked_layers` does to images that it pulls, without the
+    labels that hold them.
     """
     target = node_exec(node, [*_CTR, "images", "ls", f"name=={name}"]).splitlines()[1].split()[2]
     layers = json.loads(node_exec(node, [*_CTR, "content", "get", target]))["layers"]
     references = [f"containerd.io/gc.ref.content.l.{number}=" for number in range(len(layers))]
     node_exec(node, [*_CTR, "content", "label", target, *references])
-    # containerd collects garbage when a lease goes; a passing image name would do, too, but confuse its CRI part
+    # containerd collects garbage when a lease goes; a passing image name would do, too, but confuse
+    # its CRI part
     lease = node_exec(node, [*_CTR, "leases", "create"]).strip()
     node_exec(node, [*_CTR, "leases", "rm", "--sync", lease])

@@ -1,6 +1,7 @@
 """The cluster itself: created, reused, repaired and removed through kind.
 
-What other code needs of a cluster is here: `up`, `down`, `kubeconfig`, `kubectl`, `workers`, `node_exec`.
+What other code needs of a cluster is here: `up`, `down`, `kubeconfig`, `kubectl`, `workers`,
+`node_exec`.
 """
 
 import json
@@ -34,7 +35,8 @@ from e2e.cluster.nodes import (
 
 __all__ = ["control_plane", "down", "kubeconfig", "kubectl", "name", "node_exec", "up", "workers"]
 
-# The nodes share one disk that is not theirs: a kubelet must neither delete images nor evict pods because it is nearly full.
+# The nodes share one disk that is not theirs: a kubelet must neither delete images nor evict pods
+# because it is nearly full.
 _CONFIG = """kind: Cluster
 apiVersion: kind.x-k8s.io/v1alpha4
 networking:
@@ -54,7 +56,7 @@ _PATIENCE = 120.0  # seconds; other work may leave an API server little of a sma
 
 
 def up() -> None:
-    """Make the cluster run, KubeRay in it: reuse it if it is well, start its nodes if they only stopped, else make it anew.
+    """Start the cluster with KubeRay: reuse it, start its stopped nodes, or create it again.
 
     Raises:
         shell.CommandError: it could not be made.
@@ -81,7 +83,7 @@ def down() -> None:
 
 
 def _revive() -> bool:
-    """Whether a whole cluster was found and its API answers; stopped nodes are started, a broken cluster is removed."""
+    """Whether a complete cluster answers; starts stopped nodes, and removes a broken cluster."""
     found = states()
     if not found:
         return False
@@ -129,7 +131,8 @@ def _settle() -> None:
             raise shell.CommandError(["kubectl", "get", "nodes"], 1, f"no pod range yet on: {missing}")
         cni.apply(addresses(), ranges)
     for node in workers():
-        # A real node's is half its memory; a container's is 64 MiB, in which a large payload ends its writer with SIGBUS.
+        # A real node's is half its memory; a container's is 64 MiB, in which a large payload ends
+        # its writer with SIGBUS.
         node_exec(node, ["mount", "-o", "remount,size=4g", "/dev/shm"])
     with shell.step("waiting for the nodes and DNS"):
         health.wait_for_nodes()

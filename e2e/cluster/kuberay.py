@@ -19,10 +19,11 @@ def image() -> str:
 
 
 def install() -> None:
-    """Install the CustomResourceDefinitions and the operator, and wait for it; nothing is sent if it already runs as wanted.
+    """Install the CustomResourceDefinitions and the operator, and wait; skipped if it runs already.
 
     Raises:
-        shell.CommandError: the API server refused something, or the operator did not become available in 120 s.
+        shell.CommandError: the API server refused something, or the operator did not become
+            available in 120 s.
     """
     crds = binaries.kuberay_crds()
     key = cache.key(image(), _MANIFEST.read_bytes(), *(path.read_bytes() for path in crds))
@@ -34,7 +35,8 @@ def install() -> None:
         images.make(archive.Image(names=(image(),), files={"manager": program}, entrypoint=("/manager",)))
         images.load(image(), [control_plane()])
         files = [word for path in crds for word in ("-f", str(path))]
-        # a client-side apply would copy each definition into an annotation, which is too small for it
+        # a client-side apply would copy each definition into an annotation, which is too
+        # small
         kubectl("apply", "--server-side", "--force-conflicts", *files)
         kubectl("wait", "--for=condition=Established", "--timeout=60s", *files)
         manifest = string.Template(_MANIFEST.read_text()).substitute(IMAGE=image(), KEY=key)

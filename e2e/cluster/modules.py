@@ -1,10 +1,11 @@
 """The Go programs of the cluster, one small Go module per component under go/.
 
-There is no registry to take images from, but every component of a Kubernetes node is also published as a Go module. Each
-folder go/<name>/ pins one component (go.mod, `tool` lines) and everything below it (go.sum), so a build is reproducible
-and checked, and a component's dependencies never push another's. To move a version: `go get -tool <package>@<version>`
-in that folder (for Kubernetes also change its `replace` lines: its own go.mod replaces the staging modules by folders,
-which a module outside its repository cannot; the published v0.X of the same release stand in for them).
+There is no registry to take images from, but every component of a Kubernetes node is also published
+as a Go module. Each folder go/<name>/ pins one component (go.mod, `tool` lines) and everything
+below it (go.sum), so a build is reproducible and checked, and a component's dependencies never push
+another's. To move a version: `go get -tool <package>@<version>` in that folder (for Kubernetes also
+change its `replace` lines: its own go.mod replaces the staging modules by folders, which a module
+outside its repository cannot; the published v0.X of the same release stand in for them).
 """
 
 import dataclasses
@@ -13,6 +14,7 @@ from pathlib import Path
 FOLDER = Path(__file__).with_name("go")
 KUBERNETES = "1.36.3"
 KUBERAY = "1.6.2"
+LWS = "0.8.0"
 KUBE_ROUTER = "2.1.0"
 _CNI = "github.com/containernetworking/plugins/plugins"
 _VERSION = "k8s.io/component-base/version"
@@ -24,12 +26,14 @@ class GoModule:
 
     Attributes:
         name: the folder.
-        packages: Go package of each program; its last element (without a /vN) is the program's name unless `rename` says so.
+        packages: Go package of each program; its last element (without a /vN) is the program's name
+            unless `rename` says so.
         tags: Go build tags.
         variables: linker variables (`-X`), as in the component's own release build.
         cgo: whether it needs the C compiler.
         rename: program name by package.
-        files: what else is taken out of the component's module: destination in the built folder -> (module, path in it).
+        files: what else is taken out of the component's module: destination in the built folder ->
+            (module, path in it).
     """
 
     name: str
@@ -100,6 +104,12 @@ MODULES = (
         name="kuberay",
         packages=("github.com/ray-project/kuberay/ray-operator",),
         files=(("crds", "github.com/ray-project/kuberay/ray-operator", "config/crd/bases"),),
+    ),
+    GoModule(
+        name="lws",
+        packages=("sigs.k8s.io/lws/cmd",),
+        rename=(("sigs.k8s.io/lws/cmd", "lws-manager"),),
+        files=(("crds", "sigs.k8s.io/lws", "config/crd/bases"), ("role.yaml", "sigs.k8s.io/lws", "config/rbac/role.yaml")),
     ),
     GoModule(
         name="kube-router",

@@ -1,7 +1,7 @@
-"""Enforces NetworkPolicies: a cluster that only stores them would pass every test of ours, right or wrong.
+"""Enforces NetworkPolicies: if the cluster only stored them, tests would pass with wrong ones.
 
-kube-router does it with iptables and ipset. The usual choice for kind, kube-network-policies, needs the kernel's NFT_QUEUE,
-which small kernels leave out.
+kube-router does it with iptables and ipset. The usual choice for kind, kube-network-policies, needs
+the kernel's NFT_QUEUE, which small kernels leave out.
 """
 
 import string

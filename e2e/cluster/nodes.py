@@ -69,7 +69,7 @@ def full_name(node: str) -> str:
 
 
 def states() -> dict[str, str]:
-    """Return the state (running, exited ...) of the containers that exist for the cluster's nodes, by name."""
+    """Return the state (such as running or exited) of the nodes' containers, by name."""
     label = f"label={_CLUSTER_LABEL}={name()}"
     found = provider.run("ps", "-a", "--filter", label, "--format", "{{.Names}}").split()
     if not found:
@@ -87,7 +87,7 @@ def answers(seconds: float = 10) -> bool:
 
 
 def started() -> dict[str, datetime.datetime]:
-    """Return when each node's container was started, in whole seconds as Kubernetes counts them, by name."""
+    """Return the start of each node's container, in whole seconds as in Kubernetes, by name."""
     rows = json.loads(provider.run("inspect", *everyone()))
     times = {row["Name"].lstrip("/"): datetime.datetime.fromisoformat(row["State"]["StartedAt"]) for row in rows}
     return {node: times[node].replace(microsecond=0) for node in everyone()}

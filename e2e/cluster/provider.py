@@ -1,7 +1,8 @@
 """The container engine below kind: podman or docker.
 
-Podman's defaults do not fit nodes that run hundreds of processes, so it gets a configuration of its own through
-CONTAINERS_CONF; nothing under /etc is touched. Everyone who runs podman for this project should use `environment()`.
+Podman's defaults do not fit nodes that run hundreds of processes, so it gets a configuration of its
+own through CONTAINERS_CONF; nothing under /etc is touched. Everyone who runs podman for this
+project should use `environment()`.
 """
 
 import contextlib
@@ -23,7 +24,7 @@ PODMAN_PACKAGES = ("podman", "runc", "netavark", "aardvark-dns", "iptables", "ca
 
 @functools.cache
 def name() -> str:
-    """Return "docker" or "podman": E2E_PROVIDER if set, else docker if its daemon answers, else podman.
+    """Return "docker" or "podman": E2E_PROVIDER, or docker if its daemon answers, or podman.
 
     Raises:
         ValueError: E2E_PROVIDER is something else.
@@ -40,7 +41,7 @@ def name() -> str:
 
 @functools.cache
 def environment() -> dict[str, str]:
-    """Return the variables that podman, and kind on podman, must be run with (for docker: only kind's own)."""
+    """Return the variables for podman, and for kind on podman (for docker: only kind's own)."""
     env = {"KIND_EXPERIMENTAL_PROVIDER": name()}
     if name() == "podman":
         env["CONTAINERS_CONF"] = str(_configuration())
@@ -68,7 +69,7 @@ def popen(args: Sequence[str], *, stdin: int | None = None, stdout: int | None =
 
 
 def feed(args: Sequence[str], write: Callable[[IO[bytes]], None]) -> None:
-    """Run the engine's command `args` with what `write` puts into the pipe it is given; no pipe is left open.
+    """Run the engine's command `args` with the output of `write` as its input; closes the pipe.
 
     Raises:
         shell.CommandError: the command failed, also if it closed the pipe early.
@@ -96,7 +97,7 @@ def image_id(image: str) -> str | None:
 
 
 def import_folder(root: Path, image: str, *changes: str) -> None:
-    """Make a one-layer image of the folder `root`; `changes` are Dockerfile instructions. No archive is left behind.
+    """Make a one-layer image of the folder `root`; `changes` are Dockerfile instructions.
 
     Raises:
         shell.CommandError: the engine refused.
@@ -112,7 +113,7 @@ def import_folder(root: Path, image: str, *changes: str) -> None:
 
 
 def forget_older(repository: str, keep: int = cache.KEEP) -> list[str]:
-    """Remove all but the `keep` newest tags of `repository`; one that a container still uses stays. Returns the removed."""
+    """Remove all but the `keep` newest tags of `repository` and those in use; returns them."""
     rows = run("images", "--format", "{{.CreatedAt}}|{{.Repository}}:{{.Tag}}", repository).splitlines()
     removed = []
     for row in sorted(rows, reverse=True)[keep:]:

@@ -1,4 +1,4 @@
-"""Runs programs and says what is going on: one line per step on stderr, with the seconds it took."""
+"""Runs programs, and prints one line per step to stderr with its seconds."""
 
 import contextlib
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 class CommandError(RuntimeError):
-    """A program ended with a non-zero code; the message holds the command and the end of its output."""
+    """A program ended with a non-zero code; the message has its command and last output."""
 
     def __init__(self, argv: Sequence[str], code: int, output: str) -> None:
         tail = "\n".join(output.strip().splitlines()[-30:])

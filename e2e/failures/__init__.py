@@ -1,1 +1,1 @@
-"""What happens when a part fails: every part of a serving pipeline is killed in turn, under requests, and what follows is timed."""
+"""Fault injection: kills every part of a serving pipeline under requests, and measures recovery."""

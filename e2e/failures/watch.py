@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from e2e.cluster import shell
-from e2e.world import Omni
+from e2e.cluster_under_test import Omni
 from omni_operator.cli.access import AccessError
 
 PATIENCE = 30.0  # seconds that a client waits for an answer

@@ -1,4 +1,4 @@
-"""Edges to try: a plan, its rendered configuration, and what the release's own loader makes of both ends."""
+"""Edges to try: a plan, its rendered configuration, and both ends by the release's own loader."""
 
 from __future__ import annotations
 
@@ -6,27 +6,29 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from e2e import world
+from e2e import cluster_under_test
 from omni_operator.api.spec import Connector, OmniDeploymentSpec
 from omni_operator.children import stage_config
 from omni_operator.children.names import Owner
 from omni_operator.children.revision import Revision, new_revision
-from omni_operator.engine.connector import Transport
+from omni_operator.connectors.mooncake import mooncake_acknowledges
+from omni_operator.connectors.transport import Transport
 from omni_operator.engine.pipeline import catalog
-from omni_operator.engine.release import mooncake_acknowledges
-from omni_operator.planning.model import EdgePlan, Planned, PodSecurity, Refused
-from omni_operator.planning.plan import make_plan
+from omni_operator.planning.model import EdgePlan, PlanError, Planned
+from omni_operator.planning.planner import make_plan
 from omni_operator.topology.inventory import Inventory
+from omni_operator.topology.namespace import PodSecurity
 from tests.loaders.loader import End, Loader
 from tests.loaders.wheels import pinned
 from tests.unit.make import inventory, node
 
-IMAGES = {"0.16": world.ENGINE, "0.30": world.MODERN}
+IMAGES = {"0.16": cluster_under_test.ENGINE, "0.30": cluster_under_test.MODERN}
 ENGINES: dict[str, dict[str, Any]] = {
     "0.16": {"version": "0.16.0", "mooncakeVersion": "0.3.11.post1"},
     "0.30": {"version": "0.30.0", "mooncakeVersion": "0.3.12.post1", "nixl": True},
 }
-# Between put and get lies a server's hop in a real pipeline; a Mooncake that does not wait for its writes needs it (TcpWritesUnacknowledged).
+# Between put and get lies a server's hop in a real pipeline; a Mooncake that does not wait for its
+# writes needs it (TcpWritesUnacknowledged).
 HOP_SECONDS = 0.5
 ONE, TWO = inventory(node("a", 4)), inventory(node("a", 1), node("b", 1))
 
@@ -41,7 +43,8 @@ class Scenario:
         nodes: What the planner sees.
         edge: Producer and consumer.
         forced: Connector that transport.edges asks for; empty for the planner's own choice.
-        payload: What transport.edges says that a transfer over any edge carries, in bytes; 0 for the planner's own assumption.
+        payload: What transport.edges says that a transfer over any edge carries, in bytes; 0 for
+            the planner's own assumption.
     """
 
     engine: str
@@ -88,11 +91,11 @@ class Laid:
         return {"connector": which.connector, "extra": which.extra, "edge": ends, "pause": HOP_SECONDS if torn else 0}
 
 
-def plan(scenario: Scenario, owner: Owner) -> Laid | Refused:
-    """The plan of a scenario, and its edge; Refused when it cannot be had, which for an override means "not feasible"."""
+def plan(scenario: Scenario, owner: Owner) -> Laid | PlanError:
+    """The plan of a scenario, and its edge; PlanError if, for an override, it is not feasible."""
     spec = OmniDeploymentSpec.model_validate(_spec(scenario))
     found = make_plan(spec=spec, inventory=scenario.nodes, pod_security=PodSecurity.PRIVILEGED)
-    if isinstance(found, Refused):
+    if isinstance(found, PlanError):
         return found
     assert isinstance(found, Planned)
     revision = new_revision(spec=spec, plan=found.plan)
@@ -121,7 +124,7 @@ def _spec(scenario: Scenario) -> dict[str, Any]:
 
 
 def _ends(scenario: Scenario, text: str, revision: Revision) -> tuple[End, End]:
-    line = revision.plan.line
+    line = revision.plan.series
     wheel = next(wheel for wheel in pinned() if wheel.release == line)
     with Loader(wheel) as loader:
         answer = loader.load(text, revision.plan.pipeline, stages=len(revision.plan.stages))

@@ -1,4 +1,4 @@
-"""The two ends of an edge as pods: separate network and mount namespaces, as the plan's reach says."""
+"""The two ends of an edge as pods with their own network and mount namespaces, by its reach."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from e2e import world
+from e2e import cluster_under_test
 from e2e.cluster import nodes
 from e2e.transfers.edges import IMAGES, Laid
 from omni_operator.children import command, mooncake_master, pod
-from omni_operator.planning.model import Reach
+from omni_operator.connectors.transport import Reach
 
 PROBE = Path(__file__).with_name("probe.py")
 SECONDS = 420
@@ -38,7 +38,7 @@ class Transfer:
 
 
 def move(laid: Laid, sizes: Sequence[int], *, rounds: int = 1, apart: bool = False) -> list[Transfer]:
-    """Payloads of all sizes, `rounds` of each, over the edge of a plan; everything that was made for it is removed again.
+    """Payloads of all sizes, `rounds` of each, over the edge of a plan; removes its objects after.
 
     Args:
         laid: The edge.
@@ -51,9 +51,9 @@ def move(laid: Laid, sizes: Sequence[int], *, rounds: int = 1, apart: bool = Fal
     """
     space, name = laid.owner.namespace, laid.owner.name
     made = _objects(laid, sizes, rounds, apart=apart)
-    world.apply(*made)
+    cluster_under_test.apply(*made)
     try:
-        world.eventually(
+        cluster_under_test.eventually(
             f"transfers of {laid.scenario}",
             lambda: _phase(space, f"{name}-take") in {"Succeeded", "Failed"},
             seconds=SECONDS,
@@ -127,7 +127,7 @@ def _pod(laid: Laid, role: str, node: str, containers: dict[str, list[str]]) -> 
 
 
 def _phase(space: str, name: str) -> str:
-    found = world.kubectl_json("get", "pod", name, "-n", space)["status"]
+    found = cluster_under_test.kubectl_json("get", "pod", name, "-n", space)["status"]
     ended = [c for c in found.get("containerStatuses", ()) if c["name"] == "end" and "terminated" in c["state"]]
     return "Succeeded" if ended else str(found["phase"])  # a producer in the same pod goes on
 
@@ -152,7 +152,9 @@ def _remove(laid: Laid, made: list[dict[str, Any]]) -> None:
         nodes.kubectl(
             "delete", child["kind"], child["metadata"]["name"], "-n", space, "--ignore-not-found", "--wait=false"
         )
-    world.eventually("no pods", lambda: not world.kubectl_json("get", "pods", "-n", space)["items"], seconds=90)
+    cluster_under_test.eventually(
+        "no pods", lambda: not cluster_under_test.kubectl_json("get", "pods", "-n", space)["items"], seconds=90
+    )
     if laid.revision.plan.node_shared_memory:
         for volume in pod.volumes(laid.owner, laid.revision, replica=0, shm_bytes=0, config=False)[0]:
             if "hostPath" in volume:

@@ -1,13 +1,16 @@
-"""One end of an edge, in a pod with the engine's image: opens the release's own connector and moves payloads through it.
+"""One end of an edge, in a pod with the engine's image: opens the connector and moves payloads.
 
     probe.py give END            the producer: puts what the other end asks for
     probe.py take END HOST SIZES ROUNDS
 
-END is JSON: {"connector": class, "extra": {...}, "edge": [from, to], "pause": seconds}, as the release's loader resolved it from the rendered
-file; the pause is between put and get, and not counted.
-The consumer prints one line of JSON per payload: {"size", "put", "got", "put_seconds", "get_seconds", "error"}; `put` is what the
-producer's connector said, `got` whether the payload arrived as it was sent. What carries a key from the producer to the consumer is
-the server in a real pipeline, and a socket here.
+END is JSON: {"connector": class, "extra": {...}, "edge": [from, to], "pause": seconds}, as the
+release's loader resolved it from the rendered file; the pause is between put and get, and not
+counted.
+
+The consumer prints one line of JSON per payload: {"size", "put", "got", "put_seconds",
+"get_seconds", "error"}; `put` is what the producer's connector said, `got` whether the payload
+arrived as it was sent. What carries a key from the producer to the consumer is the server in a real
+pipeline, and a socket here.
 """
 
 from __future__ import annotations
@@ -26,7 +29,8 @@ from vllm_omni.distributed.omni_connectors.utils.config import ConnectorSpec
 
 PORT, KEY = 7099, b"omni-transfers"
 WAIT_SECONDS = 180
-# Seconds in which a payload that is not there yet is asked for again, as the engine does: Nixl asks its producer for 10 ms at most.
+# Seconds in which a payload that is not there yet is asked for again, as the engine does: Nixl asks
+# its producer for 10 ms at most.
 AGAIN = 10.0
 
 
@@ -55,7 +59,7 @@ def connector(end: dict[str, Any]) -> Any:
 
 
 def give(end: dict[str, Any]) -> None:
-    """Serve puts until the consumer hangs up; each connection in a process of its own, since a put may kill it."""
+    """Serve puts until the consumer ends; each connection in a process, which a put may kill."""
     listener = Listener(("0.0.0.0", PORT), authkey=KEY)
     print("ready", flush=True)
     while True:

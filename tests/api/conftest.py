@@ -1,4 +1,4 @@
-"""Real servers for tests/api: one control plane without kubelets, and the real operator with the rights of its manifests."""
+"""Servers for tests/api: a control plane without kubelets, and the operator with its own RBAC."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from e2e.plane import OPERATOR_USER, Plane
+from e2e.control_plane import OPERATOR_USER, ControlPlane
+from tests.api.namespace_under_test import NamespaceUnderTest
 from tests.api.operator_process import Operator
-from tests.api.world import World
 
 _numbers = itertools.count()
 
 
 @pytest.fixture(scope="session")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:
-    """etcd, kube-apiserver, controller manager, scheduler, KWOK and KubeRay, with three roomy nodes."""
-    made = Plane(tmp_path_factory.mktemp("plane") / "work")
+def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """The control plane with KWOK and KubeRay, and three nodes of 64 accelerators."""
+    made = ControlPlane(tmp_path_factory.mktemp("control-plane") / "work")
     try:
         made.up(controllers=True, nodes=3, gpus=64, audit=True)
         yield made
@@ -27,14 +27,14 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:
 
 
 @pytest.fixture(scope="session")
-def session_operator(plane: Plane) -> Iterator[Operator]:
-    """The one operator of the session; tests that kill it use `operator`, which has it running again for the next."""
-    made = Operator(plane)
+def session_operator(control_plane: ControlPlane) -> Iterator[Operator]:
+    """The one operator of the session; `operator` starts it again after a test that killed it."""
+    made = Operator(control_plane)
     made.start()
     yield made
     if made.running:
         made.stop()
-    denied = [line for line in (plane.work / "audit.log").read_text().splitlines() if _denied(line)]
+    denied = [line for line in (control_plane.work / "audit.log").read_text().splitlines() if _denied(line)]
     assert not denied, f"manifests/base/rbac.yaml does not allow: {denied[:3]}"
 
 
@@ -52,22 +52,22 @@ def operator(session_operator: Operator) -> Operator:
 
 
 @pytest.fixture
-def make_world(plane: Plane, operator: Operator) -> Iterator[Callable[..., World]]:
-    """Worlds with labels on their namespaces, such as pod_security="restricted"."""
-    made: list[World] = []
+def make_space(control_plane: ControlPlane, operator: Operator) -> Iterator[Callable[..., NamespaceUnderTest]]:
+    """Makes namespaces, also with a pod security level such as "restricted"."""
+    made: list[NamespaceUnderTest] = []
 
-    def make(*, pod_security: str | None = None) -> World:
+    def make(*, pod_security: str | None = None) -> NamespaceUnderTest:
         namespace = f"t{next(_numbers):03d}"
         labels = {"pod-security.kubernetes.io__enforce": pod_security} if pod_security else {}
-        plane.ensure_namespace(namespace, **labels)
-        made.append(World(plane=plane, operator=operator, namespace=namespace))
+        control_plane.ensure_namespace(namespace, **labels)
+        made.append(NamespaceUnderTest(control_plane=control_plane, operator=operator, namespace=namespace))
         return made[-1]
 
     yield make
-    for world in made:
-        world.clean()
+    for space in made:
+        space.clean()
 
 
 @pytest.fixture
-def world(make_world: Callable[..., World]) -> World:
-    return make_world()
+def space(make_space: Callable[..., NamespaceUnderTest]) -> NamespaceUnderTest:
+    return make_space()

@@ -11,7 +11,7 @@ import urllib.request
 from collections import Counter
 from subprocess import Popen
 
-from e2e.plane import ROOT, Plane, free_port
+from e2e.control_plane import ROOT, ControlPlane, free_port
 
 _SAMPLE = re.compile(r'^omni_operator_api_requests_total\{kind="(\w+)",verb="(\w+)"\} (\S+)$', re.MULTILINE)
 WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
@@ -20,8 +20,8 @@ WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 class Operator:
     """One process of the operator; `name` tells processes and their logs apart."""
 
-    def __init__(self, plane: Plane, name: str = "operator") -> None:
-        self.plane = plane
+    def __init__(self, control_plane: ControlPlane, name: str = "operator") -> None:
+        self.control_plane = control_plane
         self.name = name
         self.port = free_port()
         self.process: Popen[bytes] | None = None
@@ -33,14 +33,14 @@ class Operator:
     def start(self, *, wait: bool = True) -> None:
         env = {
             "PATH": os.environ["PATH"],
-            "HOME": str(self.plane.work),
+            "HOME": str(self.control_plane.work),
             "PYTHONPATH": str(ROOT / "operator"),
-            "KUBECONFIG": str(self.plane.kubeconfig("operator")),
+            "KUBECONFIG": str(self.control_plane.kubeconfig("operator")),
             "OMNI_HTTP_PORT": str(self.port),
         }
-        self.process = self.plane.spawn(self.name, [sys.executable, "-m", "omni_operator"], env)
+        self.process = self.control_plane.spawn(self.name, [sys.executable, "-m", "omni_operator"], env)
         if wait:
-            self.plane.wait(f"{self.name} ready", lambda: self._get("/readyz") == "ok", every=0.05)
+            self.control_plane.wait(f"{self.name} ready", lambda: self._get("/readyz") == "ok", every=0.05)
 
     def signal(self, number: signal.Signals) -> None:
         assert self.process is not None
@@ -55,15 +55,15 @@ class Operator:
     def stop(self) -> int:
         """SIGTERM; returns the exit code."""
         assert self.process is not None
-        self.plane.processes.pop(self.name)
+        self.control_plane.processes.pop(self.name)
         self.process.terminate()
         return self.process.wait(20)
 
     def log(self) -> str:
-        return (self.plane.work / f"{self.name}.log").read_text()
+        return (self.control_plane.work / f"{self.name}.log").read_text()
 
     def requests(self) -> Counter[tuple[str, str]]:
-        """(verb, kind) -> requests to the API server since the start, as /metrics tells."""
+        """(verb, kind) -> requests to the API server since the start, as /metrics reports them."""
         return Counter({(verb, kind): int(float(n)) for kind, verb, n in _SAMPLE.findall(self._get("/metrics"))})
 
     def writes(self) -> int:

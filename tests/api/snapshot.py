@@ -1,21 +1,24 @@
-"""What an OmniDeployment came to, without what differs between two equal runs: names of namespaces, uids, times, nodes."""
+"""The children and the status of an OmniDeployment, without what differs between two equal runs.
+
+That is: names of namespaces, uids, times and nodes.
+"""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
-from tests.api.world import World
+from tests.api.namespace_under_test import NamespaceUnderTest
 
 _OF_THE_SERVER = ("uid", "resourceVersion", "creationTimestamp", "generation", "managedFields", "finalizers")
 _SERVICE = ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy", "sessionAffinity")
 _OF_OTHERS = ("deployment.kubernetes.io/revision",)
 
 
-def snapshot(world: World, name: str = "demo") -> dict[str, Any]:
+def snapshot(space: NamespaceUnderTest, name: str = "demo") -> dict[str, Any]:
     """Children and the gist of the status, comparable between namespaces."""
-    omni = world.get(name)
-    children = {f"{kind} {child}": _plain(obj) for (kind, child), obj in world.children(name).items()}
+    omni = space.get(name)
+    children = {f"{kind} {child}": _plain(obj) for (kind, child), obj in space.children(name).items()}
     status = omni.get("status", {})
     found = {
         "children": children,
@@ -27,7 +30,7 @@ def snapshot(world: World, name: str = "demo") -> dict[str, Any]:
     }
     uid = omni["metadata"]["uid"]
     text = json.dumps(found).replace(uid, "UID").replace(uid.split("-")[0], "UID0")
-    return json.loads(text.replace(f".{world.namespace}.svc", ".NAMESPACE.svc"))
+    return json.loads(text.replace(f".{space.namespace}.svc", ".NAMESPACE.svc"))
 
 
 def _plain(obj: dict[str, Any]) -> dict[str, Any]:

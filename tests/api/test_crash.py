@@ -13,32 +13,33 @@ from typing import Any
 
 import pytest
 
-from e2e.plane import OPERATOR_USER, Plane
+from e2e.control_plane import OPERATOR_USER, ControlPlane
+from omni_operator.children.names import Component
+from tests.api.namespace_under_test import COMPONENT, NamespaceUnderTest
 from tests.api.operator_process import Operator
 from tests.api.snapshot import difference, snapshot
-from tests.api.world import COMPONENT, World
 
 # OMNI_CRASH_SEEDS=1,2,3 draws other moments, once per seed.
 _SEEDS = os.environ.get("OMNI_CRASH_SEEDS", "7").split(",")
 _ARGS = {"extraArgs": ["--max-model-len=4096"]}
-Step = tuple[str, Callable[[World], Any]]
+Step = tuple[str, Callable[[NamespaceUnderTest], Any]]
 STEPS: tuple[Step, ...] = (
-    ("create", lambda world: world.create(placement={"strategy": "OneNode"})),
-    ("new revision", lambda world: world.edit(engine=_ARGS)),
-    ("two replicas", lambda world: world.edit(replicas=2)),
-    ("suspend", lambda world: world.edit(suspend=True)),
-    ("resume", lambda world: world.edit(suspend=False)),
-    ("to two nodes", lambda world: world.edit(placement={"strategy": "Spread"})),
-    ("back to one node", lambda world: world.edit(placement={"strategy": "OneNode"})),
-    ("delete", lambda world: world.delete()),
+    ("create", lambda space: space.create(placement={"strategy": "OneNode"})),
+    ("new revision", lambda space: space.edit(engine=_ARGS)),
+    ("two replicas", lambda space: space.edit(replicas=2)),
+    ("suspend", lambda space: space.edit(suspend=True)),
+    ("resume", lambda space: space.edit(suspend=False)),
+    ("to two nodes", lambda space: space.edit(placement={"strategy": "Spread"})),
+    ("back to one node", lambda space: space.edit(placement={"strategy": "OneNode"})),
+    ("delete", lambda space: space.delete()),
 )
 
 
 class Audit:
     """Counts what the operator writes, as the API server records it before it answers."""
 
-    def __init__(self, plane: Plane) -> None:
-        self._path = plane.work / "audit.log"
+    def __init__(self, control_plane: ControlPlane) -> None:
+        self._path = control_plane.work / "audit.log"
         self._offset = self._path.stat().st_size
         self._rest = ""
         self.writes = 0
@@ -54,11 +55,11 @@ class Audit:
         return self.writes
 
 
-def _done(world: World) -> bool:
+def _done(space: NamespaceUnderTest) -> bool:
     """Whether a step has come to its end."""
-    status, omni = world.plane.call("GET", world.path("demo"))
+    status, omni = space.control_plane.call("GET", space.path("demo"))
     if status == 404:
-        return not world.children(pods=True)
+        return not space.children(pods=True)
     seen = {c["type"]: c for c in omni.get("status", {}).get("conditions", ())}
     fresh = all(c["observedGeneration"] == omni["metadata"]["generation"] for c in seen.values())
     if not seen or not fresh or seen["Progressing"]["reason"] != "Complete":
@@ -66,23 +67,23 @@ def _done(world: World) -> bool:
     parts = ("RayClusterReady", "ServingReady", "TransportAsPlanned", "Ready")
     if not all(seen[part]["status"] == "True" or seen[part]["reason"] == "Suspended" for part in parts):
         return False
-    revisions = {c["metadata"]["labels"].get("omni.vllm.ai/revision") for c in world.children(pods=True).values()}
+    revisions = {c["metadata"]["labels"].get("omni.vllm.ai/revision") for c in space.children(pods=True).values()}
     suspended = omni["spec"]["suspend"]
-    pods = world.list("Pod", f"{COMPONENT}!=none")
-    return revisions <= {None, omni["status"]["revision"]} and bool(pods) != suspended and _swept(pods, omni)
+    pods = space.list("Pod", f"{COMPONENT}!=none")
+    return revisions <= {None, omni["status"]["revision"]} and bool(pods) != suspended and _memory_is_clean(pods, omni)
 
 
-def _swept(pods: list[dict[str, Any]], omni: dict[str, Any]) -> bool:
+def _memory_is_clean(pods: list[dict[str, Any]], omni: dict[str, Any]) -> bool:
     shared = omni["status"]["transport"] == "shm" and not omni["spec"]["suspend"]
     folders = omni["status"].get("nodeMemory", ())
-    busy = any(pod["metadata"]["labels"][COMPONENT] == "sweeper" for pod in pods)
+    busy = any(pod["metadata"]["labels"][COMPONENT] == Component.CLEANUP for pod in pods)
     wanted = omni["spec"]["replicas"] if shared else 0
     return not busy and len(folders) == wanted and bool(omni["metadata"].get("finalizers")) == shared
 
 
-def _until(moment_came: Callable[[], bool], world: World) -> None:
-    """Until a moment in milliseconds' reach, or the end of the step where it took fewer writes this time."""
-    while not _done(world):
+def _until(moment_came: Callable[[], bool], space: NamespaceUnderTest) -> None:
+    """Waits for a moment, or for the end of a step that takes fewer writes this time."""
+    while not _done(space):
         soon = time.monotonic() + 1
         while time.monotonic() < soon:
             if moment_came():
@@ -97,74 +98,80 @@ class Undisturbed:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(plane: Plane, session_operator: Operator) -> Undisturbed:
+def undisturbed(control_plane: ControlPlane, session_operator: Operator) -> Undisturbed:
     """The same steps without a crash: what must come out, and how many writes each step takes."""
     if not session_operator.running:
         session_operator.start()
-    plane.ensure_namespace("undisturbed")
-    world, found, audit = World(plane, session_operator, "undisturbed"), Undisturbed(), Audit(plane)
+    control_plane.ensure_namespace("undisturbed")
+    space, found, audit = (
+        NamespaceUnderTest(control_plane, session_operator, "undisturbed"),
+        Undisturbed(),
+        Audit(control_plane),
+    )
     for name, act in STEPS:
         before = audit.count()
-        act(world)
-        world.wait(name, lambda: _done(world))
+        act(space)
+        space.wait(name, lambda: _done(space))
         found.writes[name] = audit.count() - before
         if name != "delete":
-            found.snapshots[name] = snapshot(world)
+            found.snapshots[name] = snapshot(space)
     return found
 
 
-def _assert_same(world: World, expected: dict[str, Any], where: str) -> None:
+def _assert_same(space: NamespaceUnderTest, expected: dict[str, Any], where: str) -> None:
     with contextlib.suppress(TimeoutError):  # the last status may follow a moment later
-        world.wait("status", lambda: snapshot(world)["conditions"] == expected["conditions"], seconds=15)
-    assert not difference(expected, snapshot(world)), where
+        space.wait("status", lambda: snapshot(space)["conditions"] == expected["conditions"], seconds=15)
+    assert not difference(expected, snapshot(space)), where
 
 
 @pytest.mark.parametrize("seed", _SEEDS)
-def test_killed_at_eight_moments_the_same_objects_come_out(world: World, undisturbed: Undisturbed, seed: str) -> None:
-    draw, audit = random.Random(seed), Audit(world.plane)
+def test_killed_at_eight_moments_the_same_objects_come_out(
+    space: NamespaceUnderTest, undisturbed: Undisturbed, seed: str
+) -> None:
+    draw, audit = random.Random(seed), Audit(space.control_plane)
     for name, act in STEPS:
         moment = draw.randint(1, undisturbed.writes[name])
         before = audit.count()
-        act(world)
-        _until(lambda before=before, moment=moment: audit.count() - before >= moment, world)
-        world.operator.kill()
-        world.operator.start(wait=False)
+        act(space)
+        _until(lambda before=before, moment=moment: audit.count() - before >= moment, space)
+        space.operator.kill()
+        space.operator.start(wait=False)
         where = f"step {name!r}, killed after write {moment} of {undisturbed.writes[name]}, OMNI_CRASH_SEEDS={seed}"
         try:
-            world.wait(name, lambda: _done(world), seconds=60)
+            space.wait(name, lambda: _done(space), seconds=60)
         except TimeoutError as exc:
             pytest.fail(f"{where}: {exc}")
         if name != "delete":
-            _assert_same(world, undisturbed.snapshots[name], where)
+            _assert_same(space, undisturbed.snapshots[name], where)
 
 
-def test_two_operators_at_once_agree_and_rest(world: World, undisturbed: Undisturbed) -> None:
-    second = Operator(world.plane, "second-operator")
+def test_two_operators_at_once_agree_and_rest(space: NamespaceUnderTest, undisturbed: Undisturbed) -> None:
+    second = Operator(space.control_plane, "second-operator")
     second.start()
     try:
         for name, act in STEPS[:3]:
-            act(world)
-            world.wait(name, lambda: _done(world), seconds=60)
-            _assert_same(world, undisturbed.snapshots[name], name)
-        world.operator.settle()
+            act(space)
+            space.wait(name, lambda: _done(space), seconds=60)
+            _assert_same(space, undisturbed.snapshots[name], name)
+        space.operator.settle()
         second.settle(calm=1)
-        writes, versions = world.operator.writes() + second.writes(), world.versions()
+        writes, versions = space.operator.writes() + second.writes(), space.versions()
         time.sleep(4)
-        assert world.versions() == versions
-        assert world.operator.writes() + second.writes() == writes
+        assert space.versions() == versions
+        assert space.operator.writes() + second.writes() == writes
     finally:
         assert second.stop() == 0
 
 
-def test_an_operator_that_starts_anew_writes_nothing_and_tells_nothing(world: World) -> None:
-    """It knows everything from lists then, whose entries are not what watches send."""
-    world.create()
-    world.ready()
-    world.operator.settle()
-    versions, events = world.versions(), len(world.events())
-    world.operator.kill()
-    world.operator.start()
+def test_a_restarted_operator_writes_nothing_and_emits_no_event(space: NamespaceUnderTest) -> None:
+    """It then reads lists, whose items differ from the objects of watch events."""
+    space.create()
+    space.ready()
+    space.operator.settle()
+    versions, events = space.versions(), len(space.events())
+    space.operator.kill()
+    space.operator.start()
     time.sleep(4)
-    assert world.operator.writes() == 0
-    assert world.versions() == versions
-    assert len(world.events()) == events
+    assert space.operator.writes() == 0
+    assert space.versions() == versions
+    assert len(space.events()) == events

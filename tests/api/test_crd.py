@@ -1,4 +1,4 @@
-"""What the API server makes of the CRD, and of every object that the operator may apply."""
+"""The API server accepts the CRD, and every object that the operator may apply."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from e2e.cluster import binaries
-from e2e.plane import ROOT, Plane
-from tests.api.world import Object, minimal
+from e2e.control_plane import ROOT, ControlPlane
+from tests.api.namespace_under_test import Object, minimal
 
 _CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/omnideployments.omni.vllm.ai"
 _OMNIS = "/apis/omni.vllm.ai/v1alpha1/namespaces/crd/omnideployments"
@@ -23,14 +23,14 @@ GOLDEN = sorted((ROOT / "tests/golden").glob("*/*.yaml"))
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _namespaces(plane: Plane) -> None:
-    plane.ensure_namespace("crd")
-    plane.ensure_namespace("shop")
-    plane.ensure_namespace("shop-restricted", **{"pod-security.kubernetes.io__enforce": "restricted"})
+def _namespaces(control_plane: ControlPlane) -> None:
+    control_plane.ensure_namespace("crd")
+    control_plane.ensure_namespace("shop")
+    control_plane.ensure_namespace("shop-restricted", **{"pod-security.kubernetes.io__enforce": "restricted"})
 
 
-def _schema(plane: Plane) -> Object:
-    return plane.get(_CRD)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+def _schema(control_plane: ControlPlane) -> Object:
+    return control_plane.get(_CRD)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
 
 
 def _nodes(schema: Object, path: str = "") -> Iterator[tuple[str, Object]]:
@@ -43,15 +43,15 @@ def _nodes(schema: Object, path: str = "") -> Iterator[tuple[str, Object]]:
             yield from _nodes(schema[key], f"{path}{mark}")
 
 
-def test_the_crd_is_accepted_without_reservation(plane: Plane) -> None:
-    conditions = {c["type"]: c["status"] for c in plane.get(_CRD)["status"]["conditions"]}
+def test_the_crd_is_accepted_without_reservation(control_plane: ControlPlane) -> None:
+    conditions = {c["type"]: c["status"] for c in control_plane.get(_CRD)["status"]["conditions"]}
     assert conditions["Established"] == "True"
     assert conditions["NamesAccepted"] == "True"
     assert conditions.get("NonStructuralSchema", "False") == "False"
 
 
-def test_every_field_is_described_where_kubectl_explain_reads(plane: Plane) -> None:
-    spec = plane.get("/openapi/v3/apis/omni.vllm.ai/v1alpha1")
+def test_every_field_is_described_where_kubectl_explain_reads(control_plane: ControlPlane) -> None:
+    spec = control_plane.get("/openapi/v3/apis/omni.vllm.ai/v1alpha1")
     kind = next(s for name, s in spec["components"]["schemas"].items() if name.endswith(".OmniDeployment"))
     bare = [
         f"{path}.{name}"
@@ -63,17 +63,19 @@ def test_every_field_is_described_where_kubectl_explain_reads(plane: Plane) -> N
     assert kind["properties"]["spec"]["description"]
 
 
-def test_kubectl_explains_a_field(plane: Plane) -> None:
-    told = " ".join(_kubectl(plane, "explain", "omni.spec.transport.rdma").split())
+def test_kubectl_explains_a_field(control_plane: ControlPlane) -> None:
+    told = " ".join(_kubectl(control_plane, "explain", "omni.spec.transport.rdma").split())
     assert "ENUM:" in told
     assert "Require" in told
     assert "falls back to TCP" in told
 
 
-def test_all_rules_of_the_models_are_in_the_crd(plane: Plane) -> None:
+def test_all_rules_of_the_models_are_in_the_crd(control_plane: ControlPlane) -> None:
     """A rule on a pydantic model or type gets lost easily (a second Field hides the first)."""
     found = {
-        (path, rule["message"]) for path, s in _nodes(_schema(plane)) for rule in s.get("x-kubernetes-validations", ())
+        (path, rule["message"])
+        for path, s in _nodes(_schema(control_plane))
+        for rule in s.get("x-kubernetes-validations", ())
     }
     paths = {path for path, _ in found}
     assert paths >= {
@@ -102,7 +104,7 @@ def test_all_rules_of_the_models_are_in_the_crd(plane: Plane) -> None:
 
 
 def _messages_in_source() -> list[str]:
-    """The longest literal part of the message of each rule(...) and in_words(...) in operator/omni_operator/api."""
+    """The longest literal of each message of rule(...) and in_words(...) in the API package."""
     out = []
     for source in sorted((ROOT / "operator/omni_operator/api").glob("*.py")):
         for node in ast.walk(ast.parse(source.read_text())):
@@ -115,8 +117,8 @@ def _messages_in_source() -> list[str]:
     return out
 
 
-def test_the_least_is_accepted_and_filled_with_defaults(plane: Plane) -> None:
-    made = plane.ok("POST", _OMNIS + _STRICT + "&dryRun=All", minimal("least", "crd"))["spec"]
+def test_the_least_is_accepted_and_filled_with_defaults(control_plane: ControlPlane) -> None:
+    made = control_plane.ok("POST", _OMNIS + _STRICT + "&dryRun=All", minimal("least", "crd"))["spec"]
     assert made["replicas"] == 1
     assert made["suspend"] is False
     assert made["engine"]["backend"] == "Auto"
@@ -129,44 +131,44 @@ def test_the_least_is_accepted_and_filled_with_defaults(plane: Plane) -> None:
     assert made["rollout"] == {"strategy": "Recreate", "progressDeadlineSeconds": 1800}
 
 
-def test_unknown_fields_are_refused_or_dropped(plane: Plane) -> None:
+def test_unknown_fields_are_refused_or_dropped(control_plane: ControlPlane) -> None:
     obj = minimal("typo", "crd")
     obj["spec"]["sevring"] = {"port": 8080}
-    status, answer = plane.call("POST", _OMNIS + _STRICT + "&dryRun=All", obj)
+    status, answer = control_plane.call("POST", _OMNIS + _STRICT + "&dryRun=All", obj)
     assert status == 400
     assert 'unknown field "spec.sevring"' in answer["message"]
-    kept = plane.ok("POST", _OMNIS + "?fieldValidation=Warn&dryRun=All", obj)
+    kept = control_plane.ok("POST", _OMNIS + "?fieldValidation=Warn&dryRun=All", obj)
     assert "sevring" not in kept["spec"]
 
 
-def test_what_the_spec_passes_on_is_kept_as_it_is(plane: Plane) -> None:
+def test_what_the_spec_passes_on_is_kept_as_it_is(control_plane: ControlPlane) -> None:
     obj = minimal("opaque", "crd")
     affinity = {"podAntiAffinity": {"x": [{"y": 1}]}}
     obj["spec"]["placement"] = {"affinity": affinity}
     obj["spec"]["stages"] = [{"name": "thinker", "engineArgs": {"a": {"b": [1, 2.5, None, "c"]}}}]
-    made = plane.ok("POST", _OMNIS + _STRICT + "&dryRun=All", obj)["spec"]
+    made = control_plane.ok("POST", _OMNIS + _STRICT + "&dryRun=All", obj)["spec"]
     assert made["placement"]["affinity"] == affinity
     assert made["stages"][0]["engineArgs"] == {"a": {"b": [1, 2.5, None, "c"]}}
 
 
 @pytest.fixture
-def live(plane: Plane) -> Iterator[Object]:
+def live(control_plane: ControlPlane) -> Iterator[Object]:
     """An object whose status is the test's: an operator of earlier tests holds still meanwhile."""
-    process = plane.processes.get("operator")
+    process = control_plane.processes.get("operator")
     running = process is not None and process.poll() is None
     if process is not None and running:
         process.send_signal(signal.SIGSTOP)
     try:
-        yield plane.ok("POST", _OMNIS + _STRICT, minimal("live", "crd"))
-        plane.ok("DELETE", f"{_OMNIS}/live")
+        yield control_plane.ok("POST", _OMNIS + _STRICT, minimal("live", "crd"))
+        control_plane.ok("DELETE", f"{_OMNIS}/live")
     finally:
         if process is not None and running:
             process.send_signal(signal.SIGCONT)
 
 
-def test_kubectl_scales_and_waits_and_lists(plane: Plane, live: Object) -> None:
-    assert "scaled" in _kubectl(plane, "-n", "crd", "scale", "omni/live", "--replicas=3")
-    assert plane.get(f"{_OMNIS}/live")["spec"]["replicas"] == 3
+def test_kubectl_scales_and_waits_and_lists(control_plane: ControlPlane, live: Object) -> None:
+    assert "scaled" in _kubectl(control_plane, "-n", "crd", "scale", "omni/live", "--replicas=3")
+    assert control_plane.get(f"{_OMNIS}/live")["spec"]["replicas"] == 3
     told = {
         "conditions": [_ready()],
         "backend": "Ray",
@@ -176,8 +178,8 @@ def test_kubectl_scales_and_waits_and_lists(plane: Plane, live: Object) -> None:
     }
     told |= {"endpoint": "http://live.crd.svc:8091", "replicas": 1, "selector": "omni.vllm.ai/name=live"}
     patch = "application/merge-patch+json"
-    plane.ok("PATCH", f"{_OMNIS}/live/status", {"status": told}, content=patch)
-    table = plane.ok("GET", f"{_OMNIS}/live", accept="application/json;as=Table;v=v1;g=meta.k8s.io")
+    control_plane.ok("PATCH", f"{_OMNIS}/live/status", {"status": told}, content=patch)
+    table = control_plane.ok("GET", f"{_OMNIS}/live", accept="application/json;as=Table;v=v1;g=meta.k8s.io")
     cells = dict(zip([c["name"] for c in table["columnDefinitions"]], table["rows"][0]["cells"], strict=True))
     age = cells.pop("Age")
     assert age
@@ -195,8 +197,8 @@ def test_kubectl_scales_and_waits_and_lists(plane: Plane, live: Object) -> None:
     }
     wide = {c["name"] for c in table["columnDefinitions"] if c["priority"]}
     assert {"Model", "Release", "Revision"} <= wide
-    assert plane.get(f"{_OMNIS}/live/scale")["status"] == {"replicas": 1, "selector": "omni.vllm.ai/name=live"}
-    assert "live" in _kubectl(plane, "-n", "crd", "get", "all")
+    assert control_plane.get(f"{_OMNIS}/live/scale")["status"] == {"replicas": 1, "selector": "omni.vllm.ai/name=live"}
+    assert "live" in _kubectl(control_plane, "-n", "crd", "get", "all")
 
 
 def _ready() -> Object:
@@ -210,25 +212,30 @@ def _ready() -> Object:
     }
 
 
-def test_a_status_cannot_be_nonsense(plane: Plane, live: Object) -> None:
+def test_a_status_cannot_be_nonsense(control_plane: ControlPlane, live: Object) -> None:
     bad = {**_ready(), "status": "Maybe"}
     patch = "application/merge-patch+json"
-    status, answer = plane.call("PATCH", f"{_OMNIS}/live/status", {"status": {"conditions": [bad]}}, content=patch)
+    status, answer = control_plane.call(
+        "PATCH", f"{_OMNIS}/live/status", {"status": {"conditions": [bad]}}, content=patch
+    )
     assert status == 422
     assert "status.conditions[0].status" in answer["message"]
 
 
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_every_child_is_accepted_by_strict_apply(plane: Plane, path: Any) -> None:
+def test_every_child_is_accepted_by_strict_apply(control_plane: ControlPlane, path: Any) -> None:
     for obj in yaml.safe_load_all(path.read_text()):
-        plane.apply(obj, manager="omni-operator", dry_run=True)
+        control_plane.apply(obj, manager="omni-operator", dry_run=True)
         namespace = "shop-restricted" if path.parent.name == "restricted" else "shop"
         for number, template in enumerate(_templates(obj)):
-            _admit(plane, template, f"pod-{number}", namespace)
+            _admit(control_plane, template, f"pod-{number}", namespace)
 
 
 def _templates(obj: Object) -> list[Object]:
-    """Pod templates; the RayCluster's own schema says little about them, so only a Pod shows whether they are good."""
+    """The pod templates of an object, to try as Pods.
+
+    The schema of a RayCluster validates little of its templates.
+    """
     spec = obj.get("spec", {})
     if obj["kind"] == "Deployment":
         return [spec["template"]]
@@ -237,17 +244,17 @@ def _templates(obj: Object) -> list[Object]:
     return []
 
 
-def _admit(plane: Plane, template: Object, name: str, namespace: str) -> None:
+def _admit(control_plane: ControlPlane, template: Object, name: str, namespace: str) -> None:
     pod = copy.deepcopy({"apiVersion": "v1", "kind": "Pod", **template})
     pod["metadata"] |= {"name": name, "namespace": namespace}
-    # Classes of the golden files that exist in no cluster here; their names are not what is looked at.
+    # The control plane has no classes with the names that the golden files use.
     pod["spec"].pop("priorityClassName", None)
     pod["spec"].pop("runtimeClassName", None)
-    plane.ok("POST", f"/api/v1/namespaces/{namespace}/pods{_STRICT}&dryRun=All", pod)
+    control_plane.ok("POST", f"/api/v1/namespaces/{namespace}/pods{_STRICT}&dryRun=All", pod)
 
 
-def _kubectl(plane: Plane, *arguments: str) -> str:
-    command = [str(binaries.ensure("kubectl")), f"--kubeconfig={plane.kubeconfig('admin')}", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env={"HOME": str(plane.work)})
+def _kubectl(control_plane: ControlPlane, *arguments: str) -> str:
+    command = [str(binaries.ensure("kubectl")), f"--kubeconfig={control_plane.kubeconfig('admin')}", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={"HOME": str(control_plane.work)})
     assert done.returncode == 0, done.stderr
     return done.stdout

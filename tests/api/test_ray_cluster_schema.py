@@ -1,4 +1,4 @@
-"""Our RayClusters against KubeRay's own CRD, strictly: a field that it does not know would be dropped without a word.
+"""Our RayClusters against KubeRay's own CRD: KubeRay would drop an unknown field silently.
 
 It needs no server, but the CRDs, which are built here for the servers of the other tests.
 """
@@ -13,13 +13,13 @@ from jsonschema.protocols import Validator
 from openapi_schema_validator import OAS30Validator
 
 from e2e.cluster import binaries
-from tests.unit.cases import CASES, Case
+from tests.unit.golden_cases import CASES, Case
 
 CLUSTERS = {name: case for name, case in CASES.items() if case.revision().plan.cluster_ref is None}
 
 
 def strict(schema: Any) -> Any:
-    """Unknown fields are errors, as with fieldValidation=Strict; Kubernetes' own extensions become plain schema."""
+    """The schema with unknown fields as errors, and without the extensions of Kubernetes."""
     if isinstance(schema, list):
         return [strict(item) for item in schema]
     if not isinstance(schema, dict):

@@ -1,4 +1,4 @@
-"""Everything that happens to a collection while a test runs, also what is there for a few milliseconds only."""
+"""Events of a collection while a test runs, also of objects that exist for milliseconds only."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import urllib.request
 from types import TracebackType
 from typing import Any
 
-from e2e.plane import Plane
+from e2e.control_plane import ControlPlane
 
 _UNVERIFIED = ssl._create_unverified_context()
 
 
 class Watch:
-    """`with Watch(plane, path) as seen: ...` collects the events of a collection in `seen.events`."""
+    """Collects the events of a collection in `events` during a `with` block."""
 
-    def __init__(self, plane: Plane, path: str) -> None:
-        version = plane.get(path)["metadata"]["resourceVersion"]
-        request = urllib.request.Request(f"{plane.server}{path}?watch=true&resourceVersion={version}")
-        request.add_header("Authorization", f"Bearer {plane.tokens['admin']}")
+    def __init__(self, control_plane: ControlPlane, path: str) -> None:
+        version = control_plane.get(path)["metadata"]["resourceVersion"]
+        request = urllib.request.Request(f"{control_plane.server}{path}?watch=true&resourceVersion={version}")
+        request.add_header("Authorization", f"Bearer {control_plane.tokens['admin']}")
         self.events: list[dict[str, Any]] = []
         self._answer = urllib.request.urlopen(request, context=_UNVERIFIED, timeout=120)
         self._thread = threading.Thread(target=self._read, daemon=True)

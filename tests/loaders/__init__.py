@@ -1,1 +1,1 @@
-"""Every vllm-omni release's own loader code as a judge of what the operator renders (no vLLM, no GPU)."""
+"""Rendered configurations in the loader code of every vllm-omni release, without vLLM or a GPU."""

@@ -1,4 +1,4 @@
-"""The edges as a release resolves them: which connector each end opens, in which role and on which ports (child process)."""
+"""The edges as a release resolves them: connector, role and ports of each end (child process)."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ Edge = tuple[str, str]
 
 @dataclass(slots=True)
 class Ends:
-    """What the processes of one stage open: at most one connector for payloads and one for KV caches."""
+    """The connectors of one stage: at most one for payloads and one for KV caches."""
 
     payload: Json | None = None
-    carrier: str | None = None
+    sender: str | None = None
     kv: dict[str, Json] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """The release's OmniTransferConfig, and the connectors that the server itself opens (0.14 and 0.16)."""
+    """OmniTransferConfig of the release, and the connectors of the server (0.14 and 0.16)."""
 
     config: Any
     of_server: dict[Edge, Opened]
@@ -37,9 +37,10 @@ class Transfer:
 def transfer(openers: Openers, path: Path, document: Json) -> Transfer:
     """Read the transfer configuration by the function that raises.
 
-    0.14, 0.16: initialize_orchestrator_connectors, as OmniBase._initialize_stages calls it with `--worker-backend ray`.
-    0.18 on: load_omni_transfer_config; its caller load_omni_transfer_config_for_model would log the error and go on without
-    connectors. From 0.18 on nobody calls initialize_orchestrator_connectors.
+    0.14, 0.16: initialize_orchestrator_connectors, as OmniBase._initialize_stages calls it with
+    `--worker-backend ray`. 0.18 on: load_omni_transfer_config; its caller
+    load_omni_transfer_config_for_model would log the error and go on without connectors. From 0.18
+    on nobody calls initialize_orchestrator_connectors.
     """
     initialization = _initialization()
     if openers.version < (0, 18):
@@ -89,17 +90,22 @@ def _at(ends: dict[int, Ends], stage: int) -> Ends:
 def _sides(
     openers: Openers, found: Transfer, ends: dict[int, Ends], stages: list[Stage], edge: tuple[int, int]
 ) -> Json:
-    """Producer and consumer of payloads, and who carries them: chunk adapter, model runner, server; None: as a request."""
+    """Producer, consumer and sender of payloads.
+
+    The sender is the chunk adapter, the model runner or the server; None if payloads are part of
+    requests.
+    """
     producer, consumer = _at(ends, edge[0]), _at(ends, edge[1])
-    carrier = producer.carrier or consumer.carrier
+    sender = producer.sender or consumer.sender
     names = (str(edge[0]), str(edge[1]))
-    if openers.version >= (0, 18) or carrier or names not in found.of_server:
-        return {"carrier": carrier, "producer": producer.payload, "consumer": consumer.payload}
-    # try_send_via_connector in the server, try_recv_via_connector in the stage (vllm_omni...omni_connectors.adapter)
+    if openers.version >= (0, 18) or sender or names not in found.of_server:
+        return {"sender": sender, "producer": producer.payload, "consumer": consumer.payload}
+    # try_send_via_connector in the server, try_recv_via_connector in the stage
+    # (vllm_omni...omni_connectors.adapter)
     received = _initialization().build_stage_connectors(edge[1], _of_stage(found, edge[1]))
     sent = _end({"server": lambda: found.of_server[names]}, None, "payload")
     return {
-        "carrier": "server",
+        "sender": "server",
         "producer": sent,
         "consumer": _end({"stage": lambda: received[names]}, None, "payload"),
     }
@@ -110,17 +116,18 @@ def _ends(openers: Openers, found: Transfer, stage: Stage, stages: list[Stage], 
     opening = openers.payload(stage, _spec(openers, found, stage, stages, model))
     if opening:
         ends.payload = _end(opening, stage, "payload")
-        ends.carrier = next(iter(opening))
+        ends.sender = next(iter(opening))
     if kv := openers.kv(stage, found.config):
         ends.kv[kv[0]] = _end({"KV transfer manager": kv[1]}, stage, "kv")
     return ends
 
 
 def _spec(openers: Openers, found: Transfer, stage: Stage, stages: list[Stage], model: Path) -> Json:
-    """`stage_connector_spec` among the engine arguments of the stage; empty means SharedMemoryConnector.
+    """`stage_connector_spec` of the stage's engine arguments; empty means SharedMemoryConnector.
 
-    0.14, 0.16: `_stage_worker_async` in vllm_omni.entrypoints.omni_stage takes the first. 0.18 on: get_stage_connector_spec,
-    then build_engine_args_dict (vllm_omni.engine.stage_init_utils). Up to 0.24 both give nothing when async_chunk is off.
+    0.14, 0.16: `_stage_worker_async` in vllm_omni.entrypoints.omni_stage takes the first. 0.18 on:
+    get_stage_connector_spec, then build_engine_args_dict (vllm_omni.engine.stage_init_utils). Up to
+    0.24 both give nothing when async_chunk is off.
     """
     if openers.version < (0, 18):
         args: Json = dict(stage.engine_args)
@@ -181,10 +188,11 @@ def _ports(opened: Opened, purpose: str, replica: int, rank: int) -> list[Json]:
 
 
 def _formula(edge: Edge, spec: Any, producer: Stage) -> list[Json]:
-    """Ports of a sender by create_connectors_from_config (0.20 on), for every purpose that it knows.
+    """Ports of a sender by create_connectors_from_config (0.20 on), for every purpose it knows.
 
-    Its callers (build_stage_connectors, initialize_orchestrator_connectors) are no longer called by the engine, so what a
-    process really opens is in `producer` and `consumer`; in 0.30 both come from compute_connector_zmq_port.
+    Its callers (build_stage_connectors, initialize_orchestrator_connectors) are no longer called by
+    the engine, so what a process really opens is in `producer` and `consumer`; in 0.30 both come
+    from compute_connector_zmq_port.
     """
     create = _initialization().create_connectors_from_config
     found = []

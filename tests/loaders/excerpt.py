@@ -1,4 +1,4 @@
-"""Runs statements of a wheel's function that cannot be called as a whole, because the rest of it needs vLLM or a GPU."""
+"""Runs statements of a wheel's function, because other statements of it need vLLM or a GPU."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def run(source: Path, *, start: str, end: str, names: Mapping[str, Any]) -> dict[str, Any]:
-    """Execute sibling statements of `source`, from the one that starts with `start` to the next that has `end` in it.
+    """Execute sibling statements of `source`, from one that starts with `start` to one with `end`.
 
     Args:
         source: The module's file.
@@ -23,7 +23,7 @@ def run(source: Path, *, start: str, end: str, names: Mapping[str, Any]) -> dict
         All variables afterwards.
 
     Raises:
-        LookupError: The release has no such statements; the harness then needs a look at the new code.
+        LookupError: The release has no such statements; adapt the harness to the new code.
     """
     variables = dict(names)
     exec(_code(source, start, end), variables)

@@ -2,7 +2,8 @@
 
     python -m tests.loaders.load WHEEL_FOLDER RELEASE < requests.jsonl > answers.jsonl
 
-Run it in a process of its own: it makes stand-ins for vLLM importable. Requests and answers: tests/loaders/loader.py.
+Run it in a process of its own: it makes stand-ins for vLLM importable. Requests and answers:
+tests/loaders/loader.py.
 """
 
 from __future__ import annotations
@@ -48,15 +49,15 @@ class Judge:
 
     def load(self, request: dict[str, Any]) -> dict[str, Any]:
         """Stages and edges of one file, or the error of the release's code."""
-        with _heard() as heard:
+        with _logged() as logged:
             try:
                 found = self._load(request)
             except Exception as error:
                 message = str(error)
                 if error.__cause__ is not None:  # the factory's reason is wrapped by its callers
                     message += f" (because of {error.__cause__})"
-                return {"ok": False, "error": f"{type(error).__name__}: {message}", "warnings": heard}
-        return {"ok": True, **found, "warnings": heard}
+                return {"ok": False, "error": f"{type(error).__name__}: {message}", "warnings": logged}
+        return {"ok": True, **found, "warnings": logged}
 
     def _load(self, request: dict[str, Any]) -> dict[str, Any]:
         model = stages.model_folder(self._scratch, request.get("pipeline"))
@@ -103,17 +104,17 @@ def _describe(stage: stages.Stage) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _heard() -> Iterator[list[str]]:
+def _logged() -> Iterator[list[str]]:
     """Collect what is logged as a warning or worse, and Python's own warnings."""
-    heard: list[str] = []
+    logged: list[str] = []
     handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: heard.append(record.getMessage())  # type: ignore[method-assign]
+    handler.emit = lambda record: logged.append(record.getMessage())  # type: ignore[method-assign]
     logging.getLogger().addHandler(handler)
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            yield heard
-        heard += [f"{warning.category.__name__}: {warning.message}" for warning in caught]
+            yield logged
+        logged += [f"{warning.category.__name__}: {warning.message}" for warning in caught]
     finally:
         logging.getLogger().removeHandler(handler)
 

@@ -1,4 +1,4 @@
-"""`Loader`: one process per release that says what the release's own code makes of a configuration file."""
+"""`Loader`: a process that loads configuration files with the code of one release."""
 
 from __future__ import annotations
 
@@ -35,13 +35,14 @@ class Port:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The connector that one end of an edge opens; a stage has one for all its payloads, so it may be another edge's.
+    """The connector that one end of an edge opens; a stage has one for the payloads of all edges.
 
     Attributes:
         role: sender, receiver, auto, or None where the release gives no role (0.14 never does).
         connector: Class name.
         extra: As the constructor gets it, at replica 0 and rank 0.
-        opened_by: chunk adapter, model runner, KV transfer manager; with 0.14 and 0.16 also server and stage.
+        opened_by: chunk adapter, model runner, KV transfer manager; with 0.14 and 0.16 also server
+            and stage.
         ports: Of every replica and tensor-parallel rank.
     """
 
@@ -65,21 +66,24 @@ class Edge:
     """An edge of the file or of the pipeline.
 
     Attributes:
-        connector: Class name in the release's OmniTransferConfig; None when the file says nothing of the edge.
+        connector: Class name in the release's OmniTransferConfig; None when the file says nothing
+            of the edge.
         extra: Its settings there, without role and ports.
-        carrier: Who moves payloads (the first of `opened_by`); None when they travel inside requests, without a connector.
+        sender: The payload sender (the first of `opened_by`); None when payloads are part of
+            requests, without a connector.
         producer: What the producing side opens for payloads.
         consumer: What the consuming side opens for payloads.
         kv_producer: What the producing stage opens for KV caches.
         kv_consumer: What the consuming stage opens for KV caches.
-        formula: Ports of create_connectors_from_config (0.20 on), also of purposes that nobody opens.
+        formula: Ports of create_connectors_from_config (0.20 on), also of purposes that nobody
+            opens.
     """
 
     from_stage: int
     to_stage: int
     connector: str | None
     extra: dict[str, Any]
-    carrier: str | None
+    sender: str | None
     producer: End | None
     consumer: End | None
     kv_producer: End | None
@@ -94,7 +98,7 @@ class Edge:
             to_stage=found["to"],
             connector=found["connector"],
             extra=found["extra"],
-            carrier=found["carrier"],
+            sender=found["sender"],
             producer=End.of(found["producer"]),
             consumer=End.of(found["consumer"]),
             kv_producer=End.of(found["kv_producer"]),
@@ -133,7 +137,7 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Loaded:
     """What a release makes of a file; `error` is "Type: message" of its exception, or None.
 
     Attributes:
@@ -175,7 +179,7 @@ class About:
 
 
 class Loader:
-    """A release's loaders in a process of their own, from `with` to its end; not for several threads."""
+    """The loaders of one release in a process that ends with the `with` block; for one thread."""
 
     def __init__(self, wheel: wheels.Wheel) -> None:
         self.wheel = wheel
@@ -205,19 +209,20 @@ class Loader:
             self._process.communicate()
         self._errors.close()
 
-    def load(self, config: str, pipeline: str | None, stages: int | None = None) -> Answer:
+    def load(self, config: str, pipeline: str | None, stages: int | None = None) -> Loaded:
         """What the release makes of a file's text.
 
         Args:
             config: The file.
-            pipeline: The model type that the model's config.json names, a name of the registry (0.20 on); None without one.
+            pipeline: The model type that the model's config.json names, a name of the registry
+                (0.20 on); None without one.
             stages: How many stages there should be; another number is an error.
         """
-        return self._answer({"config": config, "pipeline": pipeline, "stages": stages})
+        return self._loaded({"config": config, "pipeline": pipeline, "stages": stages})
 
-    def load_shipped(self, file: str, pipeline: str | None, stages: int | None = None) -> Answer:
+    def load_shipped(self, file: str, pipeline: str | None, stages: int | None = None) -> Loaded:
         """As `load`, for a file of the wheel itself (of `About.shipped`)."""
-        return self._answer({"file": file, "pipeline": pipeline, "stages": stages})
+        return self._loaded({"file": file, "pipeline": pipeline, "stages": stages})
 
     def text(self, file: str) -> str:
         """A shipped file."""
@@ -227,9 +232,9 @@ class Loader:
         """What the release has."""
         return About(**{key: tuple(value) for key, value in self._ask({"about": True}).items()})
 
-    def _answer(self, request: dict[str, Any]) -> Answer:
+    def _loaded(self, request: dict[str, Any]) -> Loaded:
         found = self._ask(request)
-        return Answer(
+        return Loaded(
             error=found.get("error"),
             edges=tuple(Edge.of(edge) for edge in found.get("edges", ())),
             stages=tuple(Stage.of(stage) for stage in found.get("stages", ())),

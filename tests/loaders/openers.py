@@ -1,7 +1,8 @@
-"""Which connectors the processes of a stage open, and with what: the release's own code up to the constructor (child process).
+"""The connectors that the processes of a stage open, by the release's own code (child process).
 
-Only the constructors are replaced: they need a network, a GPU or a library. A recorder stands in the factory's registry under
-every registered name, so a name that the release does not know fails as in the engine.
+Only the constructors are replaced: they need a network, a GPU or a library. A recorder stands in
+the factory's registry under every registered name, so a name that the release does not know fails
+as in the engine.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def _record(name: str, config: dict[str, Any]) -> Opened:
 
 
 def workers(stage: Stage) -> Iterator[tuple[int, int]]:
-    """Every replica and rank of a stage; while one is yielded, the release's code believes that it runs there."""
+    """Every replica and rank of a stage; the release's code runs as the one that is yielded."""
     before = os.environ.get("VLLM_OMNI_REPLICA_ID")
     try:
         for replica in range(max(1, stage.num_replicas)):
@@ -75,8 +76,8 @@ class Openers:
     def model_config(self, stage: Stage, spec: dict[str, Any]) -> Any:
         """The part of OmniModelConfig that decides on connectors.
 
-        `stage_connector_config` is made by OmniEngineArgs.create_model_config (vllm_omni.engine.arg_utils, all releases),
-        whose other statements need vLLM.
+        `stage_connector_config` is made by OmniEngineArgs.create_model_config
+        (vllm_omni.engine.arg_utils, all releases), whose other statements need vLLM.
         """
         arguments = SimpleNamespace(stage_connector_spec=spec, stage_id=stage.id)
         made = excerpt.run(
@@ -97,10 +98,11 @@ class Openers:
         )
 
     def payload(self, stage: Stage, spec: dict[str, Any]) -> dict[str, Callable[[], Opened]]:
-        """Who opens the connector of the stage's payloads, by the name of the function; empty if nobody does.
+        """Names of functions that open the connector of the stage's payloads; empty without one.
 
-        Chunks: OmniChunkTransferAdapter in the scheduler (0.16 on; in 0.14 the scheduler itself), when async_chunk is on.
-        Whole payloads: the model runner (0.22 on). A diffusion stage has neither.
+        Chunks: OmniChunkTransferAdapter in the scheduler (0.16 on; in 0.14 the scheduler itself),
+        when async_chunk is on. Whole payloads: the model runner (0.22 on). A diffusion stage has
+        neither.
         """
         if stage.kind == "diffusion":
             return {}
@@ -136,9 +138,10 @@ class Openers:
     def _runner_opens(self, stage: Stage, config: Any, *, native: bool) -> bool:
         """Whether the stage's model runner opens a connector of its own.
 
-        0.22 to 0.26: a list of architectures in `__init__` of GPUARModelRunner and GPUGenerationModelRunner (0.26: or a role).
-        0.28, 0.30: needs_omni_connector, and _should_create_payload_connector inside init_omni_connectors. 0.30 with the
-        native data plane: OmniRunnerDataPlane always calls init_omni_connectors.
+        0.22 to 0.26: a list of architectures in `__init__` of GPUARModelRunner and
+        GPUGenerationModelRunner (0.26: or a role). 0.28, 0.30: needs_omni_connector, and
+        _should_create_payload_connector inside init_omni_connectors. 0.30 with
+        OmniRunnerDataPlane: it always calls init_omni_connectors.
         """
         mixin = importlib.import_module(MIXIN)
         module = importlib.import_module(f"{CONNECTORS}.utils.config")
@@ -170,9 +173,10 @@ class Openers:
         return bool(runtime._should_create_payload_connector(config))
 
     def kv(self, stage: Stage, transfer: Any) -> tuple[str, Callable[[], Opened]] | None:
-        """The role of a stage in the transfer of a KV cache, and what opens its connector; None without `omni_kv_config`.
+        """Role of a stage in a KV transfer, and the opener; None without `omni_kv_config`.
 
-        resolve_omni_kv_config_for_stage, inject_omni_kv_config and OmniKVTransferManager.connector (all releases).
+        resolve_omni_kv_config_for_stage, inject_omni_kv_config and OmniKVTransferManager.connector
+        (all releases).
         """
         given = stage.engine_args.get("omni_kv_config") or {}
         role = "sender" if given.get("need_send_cache") else "receiver" if given.get("need_recv_cache") else None

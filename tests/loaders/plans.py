@@ -1,4 +1,4 @@
-"""Plans for one release: pipelines x nodes x policies, as many different configurations as a proof wants."""
+"""Plans for one release: pipelines x nodes x policies."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from omni_operator.children import stage_config
 from omni_operator.children.revision import new_revision
 from omni_operator.engine.pipeline import Pipeline, catalog
 from omni_operator.planning.model import Plan, Planned
-from omni_operator.planning.plan import make_plan
+from omni_operator.planning.planner import make_plan
 from tests.unit import make
 from tests.unit.make import OWNER, PRIVILEGED, inventory, node
 
@@ -53,9 +53,9 @@ class Rendered:
     text: str
 
 
-def plans(line: str, *, most: int) -> list[Rendered]:
-    """Different configurations of a release line, spread over all its pipelines; at most so many."""
-    queues = [_of_pipeline(entry.releases[line]) for entry in catalog().values() if line in entry.releases]
+def plans(series: str, *, most: int) -> list[Rendered]:
+    """Different configurations of a release series, for all its pipelines; at most so many."""
+    queues = [_of_pipeline(entry.releases[series]) for entry in catalog().values() if series in entry.releases]
     found: dict[str, Rendered] = {}
     while queues and len(found) < most:
         for queue in list(queues):
@@ -81,7 +81,7 @@ def _of_pipeline(pipeline: Pipeline) -> Iterator[Rendered]:
             rules["edges"] = [{"from": one, "to": other, **wish} for one, other in ends]
         spec = make.spec(
             model={"name": "m", "pipeline": pipeline.name},
-            engine={"version": f"{pipeline.line}.0", **engine},
+            engine={"version": f"{pipeline.series}.0", **engine},
             transport=rules,
             stages=stages,
         )

@@ -1,4 +1,4 @@
-"""Small configurations of both formats for the tests of the harness; Qwen3-Omni's three stages where a pipeline is needed."""
+"""Small configurations of both formats for the tests of the harness (Qwen3-Omni's three stages)."""
 
 from __future__ import annotations
 

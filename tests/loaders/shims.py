@@ -1,4 +1,4 @@
-"""What stands in for vLLM and its relatives, each with the reason; all else that runs is the wheel's own code."""
+"""Stand-ins for vLLM and its relatives, each with the reason; other code is the wheel's own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ import pydantic.dataclasses
 
 from tests.loaders import stub, vllm_fields
 
-# Imported by the loaders' modules for types and for code that runs in a GPU process; nothing in them resolves a configuration.
+# Imported by the loaders' modules for types and for code that runs in a GPU process; nothing in
+# them resolves a configuration.
 PACKAGES = (
     "vllm",  # loggers, base classes of schedulers, engine arguments, workers
     "torch",  # tensors in annotations and in code that moves payloads
@@ -45,7 +46,7 @@ PACKAGES = (
 
 
 class Rank:
-    """The tensor-parallel rank that the worker code is told; the harness sets it before it opens a connector."""
+    """The tensor-parallel rank of the worker code; set before a connector is opened."""
 
     rank = 0
     size = 1
@@ -60,7 +61,7 @@ def _logger(name: str) -> logging.Logger:
 
 
 class Qwen3OmniMoeConfig:
-    """transformers' class of this name: the one model whose pipeline is chosen by its configuration (0.24 on)."""
+    """transformers' class of this name; its configuration chooses the pipeline (0.24 on)."""
 
     model_type = "qwen3_omni_moe"
     architectures = ("Qwen3OmniMoeForConditionalGeneration",)
@@ -68,7 +69,7 @@ class Qwen3OmniMoeConfig:
 
 
 def _hf_config(model: str, *args: Any, **kwargs: Any) -> Any:
-    """vllm.transformers_utils.config.get_config, which fails for a model type that transformers does not know.
+    """vllm.transformers_utils.config.get_config; it fails for model types unknown to transformers.
 
     The release then reads config.json itself, as it does for models such as qwen3_tts.
     """
@@ -91,7 +92,7 @@ def _hf_path(model: str, name: str, revision: str | None = None) -> bool:
 
 
 def _config(cls: type | None = None, *, config: pydantic.ConfigDict | None = None, **kwargs: Any) -> Any:
-    """vllm.config.utils.config (0.28 and 0.30 are the same): a pydantic dataclass that forbids unknown fields."""
+    """vllm.config.utils.config of 0.28 and 0.30: a pydantic dataclass without unknown fields."""
     merged = pydantic.ConfigDict(extra="forbid")
     merged.update(config or {})
 
@@ -102,9 +103,10 @@ def _config(cls: type | None = None, *, config: pydantic.ConfigDict | None = Non
 
 
 def _vllm_class(name: str, **body: Any) -> Any:
-    """A configuration class of vLLM with its fields' names: vllm_omni.config.omni_config (0.28 on) inherits from it.
+    """A vLLM configuration class by its fields; a base of vllm_omni.config.omni_config (0.28 on).
 
-    Values are not checked: that is vLLM's part. Defaults are those that the harness needs, None otherwise.
+    Values are not checked: that is vLLM's part. Defaults are those that the harness needs, None
+    otherwise.
     """
     fields = {field: vllm_fields.DEFAULTS.get(field) for field in vllm_fields.CLASSES[name]}
     annotations = {field: type(value) if value is not None else Any for field, value in fields.items()}
@@ -112,7 +114,7 @@ def _vllm_class(name: str, **body: Any) -> Any:
 
 
 def _engine_args() -> Any:
-    """vllm.engine.arg_utils.EngineArgs: only the names of its fields are asked for (`_upstream_engine_field_map`)."""
+    """vllm.engine.arg_utils.EngineArgs: names of fields, for `_upstream_engine_field_map`."""
     return dataclasses.make_dataclass("EngineArgs", [(name, Any, None) for name in vllm_fields.ENGINE_ARGS])
 
 
@@ -143,7 +145,8 @@ def _values() -> dict[str, dict[str, Any]]:
             "KVTransferConfig": _vllm_class("KVTransferConfig"),
         },
         "vllm.engine.arg_utils": {"EngineArgs": _engine_args(), "AsyncEngineArgs": _engine_args()},
-        # Names of HTTP flags that are no engine arguments (`_frontend_cli_fields`); the harness gives no flags at all.
+        # Names of HTTP flags that are no engine arguments (`_frontend_cli_fields`); the harness
+        # gives no flags at all.
         "vllm.entrypoints.launchers.cli_args": {"FrontendArgs": dataclasses.make_dataclass("FrontendArgs", [])},
         "vllm_omni.diffusion.models.minimax_h3.pipeline_minimax_h3": {
             "resolve_minimax_h3_diffusion_model_path": lambda model, *args, **kwargs: model
@@ -155,7 +158,7 @@ def _values() -> dict[str, dict[str, Any]]:
 
 
 class _Cuda:
-    """vllm_omni.platforms.current_omni_platform where there is a CUDA device: the real one asks the driver."""
+    """vllm_omni.platforms.current_omni_platform with a CUDA device, without its driver."""
 
     device_name = device_type = "cuda"
     device_control_env_var = "CUDA_VISIBLE_DEVICES"
@@ -205,7 +208,7 @@ def install(folder: Path) -> None:
 
 
 def executed() -> tuple[list[str], list[str]]:
-    """Names of the wheel's modules that were really executed, and of the modules that only stand in."""
+    """Names of the modules that the wheel executed, and of the modules that are stand-ins."""
     modules = sorted(sys.modules.items())
     real = [name for name, module in modules if name.startswith("vllm_omni") and getattr(module, "__file__", None)]
     stand_ins = [name for name, module in modules if isinstance(module, types.ModuleType) and stub.is_stand_in(module)]

@@ -1,4 +1,4 @@
-"""The stages as a release resolves them: its loader of stage configurations, called as its server calls it (child process)."""
+"""The stages as a release resolves them: its loader, called as by its server (child process)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ class Stage:
         raw: The release's own object (OmegaConf up to 0.28, VllmOmniStageConfig in 0.30).
         engine_args: What the engine of the stage is made from.
         sources: Ids of the stages that feed it.
-        replica_devices: Devices of each replica where the release splits them (0.20 on), else empty.
+        replica_devices: Devices of each replica where the release splits them (0.20 on), else
+            empty.
     """
 
     raw: Any
@@ -42,7 +43,7 @@ class Stage:
 
     @property
     def tensor_parallel(self) -> int:
-        """Ranks of the stage: flat for AR and generation stages, in parallel_config for diffusion."""
+        """Ranks of the stage: fields of AR and generation stages, parallel_config for diffusion."""
         nested = self.engine_args.get("parallel_config")
         flat = self.engine_args.get("tensor_parallel_size")
         if flat is None and isinstance(nested, dict):
@@ -51,7 +52,7 @@ class Stage:
 
 
 def model_folder(scratch: Path, pipeline: str | None) -> Path:
-    """A model whose config.json names a pipeline, so that the release's own detection finds it; empty without one."""
+    """A model whose config.json names a pipeline, for the release to find; empty without one."""
     path = scratch / "models" / (pipeline or "nameless")
     path.mkdir(parents=True, exist_ok=True)
     if pipeline:
@@ -66,12 +67,13 @@ def is_stage_args(path: Path) -> bool:
 
 
 def resolve(version: Version, path: Path, model: Path) -> tuple[list[Stage], dict[str, Any]]:
-    """Load a file as `vllm serve MODEL --stage-configs-path|--deploy-config FILE` does, without other arguments.
+    """Load a file as `vllm serve MODEL --stage-configs-path|--deploy-config FILE` does.
 
-    Functions by release: 0.14 `load_stage_configs_from_yaml` (OmniBase._initialize_stages); 0.16 to 0.28
-    `load_and_resolve_stage_configs` (all in vllm_omni.entrypoints.utils; with a deploy file it runs
-    StageConfigFactory, load_deploy_config and merge_pipeline_deploy); 0.30 `resolve_omni_config` in
-    vllm_omni.config.resolver (VllmOmniConfig.from_pipeline_config; merge_pipeline_deploy is not called).
+    Functions by release: 0.14 `load_stage_configs_from_yaml` (OmniBase._initialize_stages); 0.16 to
+    0.28 `load_and_resolve_stage_configs` (all in vllm_omni.entrypoints.utils; with a deploy file it
+    runs StageConfigFactory, load_deploy_config and merge_pipeline_deploy); 0.30
+    `resolve_omni_config` in vllm_omni.config.resolver (VllmOmniConfig.from_pipeline_config;
+    merge_pipeline_deploy is not called).
 
     Returns:
         The stages, and the mapping that the release's transfer configuration is read from.
@@ -119,7 +121,10 @@ def _raw(version: Version, path: Path, model: Path) -> list[Any]:
 
 
 def _document(version: Version, path: Path) -> dict[str, Any]:
-    """What `load_omni_transfer_config_for_model` (vllm_omni.engine.stage_init_utils) hands on; the file itself before 0.20."""
+    """The result of `load_omni_transfer_config_for_model`; before 0.20 the file itself.
+
+    The function is in vllm_omni.engine.stage_init_utils.
+    """
     if version < (0, 20):
         return dict(yaml.safe_load(path.read_text()))
     return dict(importlib.import_module("vllm_omni.config.stage_config").resolve_deploy_yaml(str(path)))
@@ -132,7 +137,8 @@ def _stage(version: Version, raw: Any, model: Path) -> Stage:
     args = plain(raw.engine_args)
     _make_parts(model, args)
     if version >= (0, 18):
-        # async_omni_engine (0.18 to 0.22), stage_runtime (0.24 on). The connector is added by edges.py.
+        # async_omni_engine (0.18 to 0.22), stage_runtime (0.24 on). The connector is added by
+        # edges.py.
         init = importlib.import_module("vllm_omni.engine.stage_init_utils")
         args = plain(init.build_engine_args_dict(raw, str(model)))
     return Stage(
@@ -148,7 +154,7 @@ def _stage(version: Version, raw: Any, model: Path) -> Stage:
 
 
 def _structured(raw: Any, model: Path) -> Stage:
-    """0.30: `build_engine_args_dict_from_omni_stage_config` in vllm_omni.engine.stage_init_utils."""
+    """build_engine_args_dict_from_omni_stage_config of vllm_omni.engine.stage_init_utils (0.30)."""
     init = importlib.import_module("vllm_omni.engine.stage_init_utils")
     _make_parts(model, plain(raw.model_config))
     args = plain(init.build_engine_args_dict_from_omni_stage_config(raw, str(model)))
@@ -176,7 +182,7 @@ def _without_model(args: dict[str, Any]) -> dict[str, Any]:
 
 
 def _split_devices(raws: list[Any], found: list[Stage]) -> None:
-    """0.20 on: `compute_replica_layout` in vllm_omni.engine.stage_init_utils, which refuses what cannot be split."""
+    """`compute_replica_layout` in vllm_omni.engine.stage_init_utils (0.20 on); it may raise."""
     init = importlib.import_module("vllm_omni.engine.stage_init_utils")
     layout = init.compute_replica_layout(raws)[1]
     for position, stage in enumerate(found):

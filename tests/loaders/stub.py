@@ -1,8 +1,9 @@
-"""Stand-ins for whole packages: what is imported from them exists and can be named, but decides nothing.
+"""Stand-ins for whole packages: names can be imported from them, but nothing depends on them.
 
-The loaders import vLLM, torch and transformers for base classes, annotations and code that runs on a GPU only. A stand-in
-allows just that. Whoever evaluates one (`if stand_in:`, compares, iterates) or calls one after import gets a TypeError,
-so nothing that the harness reports can rest on a stand-in.
+The loaders import vLLM, torch and transformers for base classes, annotations and code that runs on
+a GPU only. A stand-in allows just that. Whoever evaluates one (`if stand_in:`, compares, iterates)
+or calls one after import gets a TypeError, so nothing that the harness reports can rest on a
+stand-in.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 
 class _Nothing(type):
-    """The type of all stand-ins: any attribute is another one; a call is taken for the use of a decorator."""
+    """The type of all stand-ins: any attribute is another one; a call is that of a decorator."""
 
     def __getattr__(cls, name: str) -> Any:
         if name.startswith("__"):
@@ -47,10 +48,10 @@ class _Nothing(type):
 
 
 def _only_while_importing(name: str) -> None:
-    """Refuse a call but while a module is executed: decorators and constants at its level are all that is harmless.
+    """Refuse calls, except while a module is executed: its decorators and constants are harmless.
 
-    A call that gave anything would be a success to `try: ... except`: 0.30 takes any model for a diffusion model when
-    diffusers can read its configuration.
+    A call that gave anything would be a success to `try: ... except`: 0.30 takes any model for a
+    diffusion model when diffusers can read its configuration.
     """
     frame = sys._getframe(2)
     caller = frame.f_code.co_qualname
@@ -102,7 +103,7 @@ class _Module(types.ModuleType):
 
 
 class Packages(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds every module below the top-level packages in `names`, also where the real one is installed.
+    """Finds every module below the top-level packages `names`, also when the real one is installed.
 
     A name with dots is that one module.
     """
@@ -131,10 +132,10 @@ def is_stand_in(module: types.ModuleType) -> bool:
 
 
 class Bare(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Makes packages of the wheel importable without their `__init__`; the modules below them are the real ones."""
+    """Makes packages of the wheel importable without their `__init__`; their modules are real."""
 
     def __init__(self, packages: Sequence[str], children_of: Sequence[str], values: Mapping[str, Any]) -> None:
-        """`children_of`: packages whose direct sub-packages are bare, too; `values`: attributes as in Packages."""
+        """`children_of`: packages whose sub-packages are bare, too; `values` as in Packages."""
         self._packages = frozenset(packages) | frozenset(children_of)
         self._children_of = frozenset(children_of)
         self._values = values

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.loaders.conftest import RELEASES
-from tests.loaders.loader import Answer, End, Loader
+from tests.loaders.loader import End, Loaded, Loader
 from tests.loaders.samples import PIPELINE, SHARED_MEMORY, STORE, TRANSFER_ENGINE, three_stages
 
 LoaderOf = Callable[[str], Loader]
@@ -16,7 +16,7 @@ ENGINE = TRANSFER_ENGINE["name"]
 WITH_ENGINE = RELEASES[1:]  # 0.14 has no transfer engine connector
 
 
-def loaded(loader: Loader, connector: dict[str, Any], *, async_chunk: bool, **changes: object) -> Answer:
+def loaded(loader: Loader, connector: dict[str, Any], *, async_chunk: bool, **changes: object) -> Loaded:
     """Three stages whose edges have `connector`; `changes` are keys of stage 0."""
     config, pipeline = three_stages(loader.wheel.release, connector, async_chunk=async_chunk, changes={0: changes})
     answer = loader.load(config, pipeline, stages=3)
@@ -31,9 +31,10 @@ def end(found: End | None) -> tuple[str, str | None, tuple[str, ...]] | None:
 
 @pytest.mark.parametrize("release", WITH_ENGINE)
 def test_who_carries_payloads_without_chunks(release: str, loader_of: LoaderOf) -> None:
-    """0.16: the server sends. 0.18, 0.20: no connector at all. 0.22, 0.24: shared memory, whatever the file says.
+    """0.16: the server sends. 0.18, 0.20: no connector. 0.22, 0.24: shared memory in any case.
 
-    get_stage_connector_spec of 0.18 to 0.24 gives nothing when async_chunk is off, and the engine's default takes over.
+    get_stage_connector_spec of 0.18 to 0.24 gives nothing when async_chunk is off, and the engine's
+    default takes over.
     """
     edge = loaded(loader_of(release), TRANSFER_ENGINE, async_chunk=False).edge(0, 1)
     assert edge.connector == ENGINE
@@ -55,7 +56,7 @@ def test_who_carries_chunks(release: str, loader_of: LoaderOf) -> None:
     """From 0.22 on scheduler and model runner, two processes, open the same connector."""
     edge = loaded(loader_of(release), TRANSFER_ENGINE, async_chunk=True).edge(0, 1)
     openers = ("chunk adapter",) if release in {"0.16", "0.18", "0.20"} else ("chunk adapter", "model runner")
-    assert edge.carrier == "chunk adapter"
+    assert edge.sender == "chunk adapter"
     assert (end(edge.producer), end(edge.consumer)) == ((ENGINE, "sender", openers), (ENGINE, "receiver", openers))
 
 
@@ -92,7 +93,7 @@ def test_settings_reach_the_constructors(loader: Loader) -> None:
 
 
 def test_an_edge_without_a_connector_has_shared_memory_or_none(loader: Loader) -> None:
-    """stage_args: load_omni_transfer_config adds it (from engine_input_source). Deploy: the worker's own default."""
+    """load_omni_transfer_config adds it (stage_args), or the worker's default applies (deploy)."""
     release = loader.wheel.release
     plain: dict[int, dict[str, Any]] = {n: {"input_connectors": {}, "output_connectors": {}} for n in range(3)}
     config, pipeline = three_stages(release, SHARED_MEMORY, async_chunk=True, changes=plain)
@@ -104,7 +105,7 @@ def test_an_edge_without_a_connector_has_shared_memory_or_none(loader: Loader) -
 
 @pytest.mark.parametrize("release", RELEASES[3:])
 def test_ports_of_replicas_and_ranks(release: str, loader_of: LoaderOf) -> None:
-    """resolve_connector_spec is of 0.30: before, every worker of a stage opens the port that the file says.
+    """resolve_connector_spec is of 0.30: before, every worker of a stage opens the file's port.
 
     0.30: compute_connector_zmq_port, base + purpose + 1024 * replica + 16 * rank + stage.
     """

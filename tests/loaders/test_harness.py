@@ -1,4 +1,4 @@
-"""The harness itself: stand-ins decide nothing, the wheel's own modules run, an interrupted download leaves nothing."""
+"""The harness itself: stand-ins, the wheel's own modules, and interrupted downloads."""
 
 from __future__ import annotations
 
@@ -85,9 +85,7 @@ def test_an_excerpt_runs_what_lies_between(tmp_path: Path) -> None:
         excerpt.run(source, start="w = ", end="y = ", names={})
 
 
-def test_an_interrupted_download_leaves_nothing_that_looks_complete(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_download_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMNI_CACHE", str(tmp_path))
     archive = tmp_path / "some.whl"
     with zipfile.ZipFile(archive, "w") as made:
@@ -113,4 +111,4 @@ def test_an_interrupted_download_leaves_nothing_that_looks_complete(
 def test_all_releases_are_pinned_with_a_hash() -> None:
     found = wheels.pinned()
     assert [wheel.release for wheel in found] == [f"0.{minor}" for minor in range(14, 31, 2)]
-    assert all(len(wheel.line.partition("--hash=sha256:")[2]) == 64 for wheel in found)
+    assert all(len(wheel.requirement.partition("--hash=sha256:")[2]) == 64 for wheel in found)

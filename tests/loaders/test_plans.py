@@ -1,4 +1,4 @@
-"""The differential proof: what each release's own loader makes of rendered plans is what was planned."""
+"""The loader of each release resolves rendered plans to the planned stages and edges."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ import pytest
 import yaml
 
 from omni_operator.api.spec import Connector
-from omni_operator.engine.records import release_of, releases
-from omni_operator.engine.release import ConfigFormat, EdgeUse, Release
+from omni_operator.engine.release import ConfigFormat, PayloadKind, Release
+from omni_operator.engine.releases import release_of, releases
 from omni_operator.planning.model import EdgePlan
-from omni_operator.planning.ports import LISTENERS, ports_of
-from tests.loaders.loader import Answer, Edge, End, Loader
+from omni_operator.planning.ports import listens, ports_of
+from tests.loaders.loader import Edge, End, Loaded, Loader
 from tests.loaders.plans import Rendered, plans
 
-LINES = [release.line for release in releases()]
+LINES = [release.series for release in releases()]
 AT_LEAST, AT_MOST = 200, 240
 # The server opens every connector there, and its pod has no accelerator to pin memory with.
 _NOT_PLANNED = {"0.16": {Connector.MOONCAKE_TRANSFER_ENGINE}}
 
 
-@pytest.mark.parametrize("line", LINES)
+@pytest.mark.parametrize("series", LINES)
 def test_loaders_resolve_what_was_planned(
-    line: str, loader_of: Callable[[str], Loader], capsys: pytest.CaptureFixture[str]
+    series: str, loader_of: Callable[[str], Loader], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    loader, release = loader_of(line), release_of(line)
-    made = plans(line, most=AT_MOST)
+    loader, release = loader_of(series), release_of(series)
+    made = plans(series, most=AT_MOST)
     counts: Counter[str] = Counter()
     for each in made:
         topology = each.pipeline.topology if release.config_format is ConfigFormat.DEPLOY else None
@@ -39,26 +39,27 @@ def test_loaders_resolve_what_was_planned(
             assert resolved.num_replicas == stage.replicas, each.about
         for edge in each.plan.edges:
             _same_edge(each, edge, answer, release=release)
-            counts[f"{edge.use} {edge.connector or 'by the server'}"] += 1
+            counts[f"{edge.payload_kind} {edge.connector or 'by the server'}"] += 1
     with capsys.disabled():
         told = ", ".join(f"{count} x {what}" for what, count in sorted(counts.items()))
         pipelines = len({each.pipeline.name for each in made})
-        sys.stdout.write(f"\n{line}: {len(made)} configurations of {pipelines} pipelines; edges: {told}\n")
+        sys.stdout.write(f"\n{series}: {len(made)} configurations of {pipelines} pipelines; edges: {told}\n")
     assert len(made) >= AT_LEAST
-    usable = {connector for able in release.carriers.values() for connector in able} & release.connectors.keys()
-    assert {edge.connector for each in made for edge in each.plan.edges} >= usable - _NOT_PLANNED.get(line, set())
+    usable = {
+        connector for able in release.supported_connectors.values() for connector in able
+    } & release.connectors.keys()
+    assert {edge.connector for each in made for edge in each.plan.edges} >= usable - _NOT_PLANNED.get(series, set())
 
 
-def _same_edge(each: Rendered, edge: EdgePlan, answer: Answer, *, release: Release) -> None:
-    said = (
-        f"{each.about}: {edge.from_stage} -> {edge.to_stage} {edge.use} {edge.connector} {edge.protocol}\n{each.text}"
-    )
+def _same_edge(each: Rendered, edge: EdgePlan, answer: Loaded, *, release: Release) -> None:
+    ends = f"{edge.from_stage} -> {edge.to_stage}"
+    said = f"{each.about}: {ends} {edge.payload_kind} {edge.connector} {edge.protocol}\n{each.text}"
     resolved = answer.edge(edge.producer, edge.consumer)
     if edge.connector is None:
         assert resolved.connector in {None, "SharedMemoryConnector"}, said
         return
     assert resolved.connector == edge.connector_class, said
-    if edge.use is EdgeUse.SYNCHRONOUS:  # opened inside the diffusion worker, which needs vLLM
+    if edge.payload_kind is PayloadKind.SYNCHRONOUS:  # opened inside the diffusion worker, which needs vLLM
         return
     for end, is_producer in _ends(edge, resolved):
         assert end is not None, said
@@ -71,20 +72,20 @@ def _same_edge(each: Rendered, edge: EdgePlan, answer: Answer, *, release: Relea
             if key not in {"zmq_port", "host"}:
                 assert end.extra.get(key) == value, (key, said)
         assert set(configured) - set(_model_keys(each, edge)) <= known, said
-        if edge.connector in LISTENERS and is_producer:
+        if listens(edge) and is_producer:
             assert end.role == "sender" or edge.connector is Connector.NIXL, said
-    if edge.connector in LISTENERS:
+    if listens(edge):
         _same_ports(each, edge, resolved, release=release, said=said)
 
 
 def _ignored(edge: EdgePlan, release: Release) -> bool:
-    """Whether the release takes its default connector for such an edge, whatever the file says (0.22, 0.24)."""
-    others = release.carriers[EdgeUse.WHOLE] - {Connector.SHARED_MEMORY}
-    return edge.use in {EdgeUse.WHOLE, EdgeUse.MIDDLE} and not others
+    """Whether the release ignores the file for such an edge and uses its default (0.22, 0.24)."""
+    others = release.supported_connectors[PayloadKind.ONE_PART] - {Connector.SHARED_MEMORY}
+    return edge.payload_kind in {PayloadKind.ONE_PART, PayloadKind.MIDDLE} and not others
 
 
 def _ends(edge: EdgePlan, resolved: Edge) -> list[tuple[End | None, bool]]:
-    if edge.use is EdgeUse.KV_CACHE:
+    if edge.payload_kind is PayloadKind.KV_CACHE:
         return [(resolved.kv_producer, True), (resolved.kv_consumer, False)]
     return [(resolved.producer, True), (resolved.consumer, False)]
 
@@ -96,7 +97,7 @@ def _same_ports(each: Rendered, edge: EdgePlan, resolved: Edge, *, release: Rele
         (use.replica, use.rank, use.port)
         for use in ports_of(edge, formula=release.ports, replicas=stage.replicas, ranks=ranks)
     }
-    producer = resolved.kv_producer if edge.use is EdgeUse.KV_CACHE else resolved.producer
+    producer = resolved.kv_producer if edge.payload_kind is PayloadKind.KV_CACHE else resolved.producer
     assert producer is not None
     bound = {(port.replica, port.rank, port.port) for port in producer.ports if port.key == "zmq_port"}
     assert planned <= bound, (planned, bound, said)

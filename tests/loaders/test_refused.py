@@ -22,7 +22,7 @@ def since(release: str) -> list[str]:
 
 
 def test_a_reference_to_no_connector(loader: Loader) -> None:
-    """load_omni_transfer_config raises; the engine would log it and go on with shared memory (0.18 on)."""
+    """load_omni_transfer_config raises; the engine logs it and uses shared memory (0.18 on)."""
     answer = loader.load(*three_stages(loader.wheel.release, SHARED_MEMORY, changes=INPUT_FROM_NOWHERE))
     assert answer.error == "ValueError: Undefined connector reference: nowhere"
 
@@ -51,7 +51,7 @@ def test_ends_with_different_classes(release: str, loader_of: Callable[[str], Lo
 
 
 def test_0_14_takes_ends_with_different_classes_and_the_last_one_counts(loader_of: Callable[[str], Loader]) -> None:
-    """Its load_omni_transfer_config has no such check: stages are read in their order, inputs before outputs."""
+    """Its load_omni_transfer_config does not check: it reads stages in order, inputs first."""
     store = {"name": "MooncakeConnector", "extra": {}}
     answer = loader_of("0.14").load(
         *three_stages("0.14", SHARED_MEMORY, more={"other": store}, changes=INPUT_FROM_STORE)
@@ -84,7 +84,7 @@ def test_a_deploy_file_where_stage_args_are_due(release: str, loader_of: Callabl
 def test_async_chunk_on_a_pipeline_without_a_producer_of_chunks(
     release: str, loader_of: Callable[[str], Loader]
 ) -> None:
-    """0.22 alone takes it: there any next-stage processor counts, and Qwen2.5-Omni got one in that release."""
+    """0.22 alone accepts it: any next-stage processor counts there, and Qwen2.5-Omni has one."""
     config = "async_chunk: true\nstages: [{stage_id: 0}, {stage_id: 1}, {stage_id: 2}]\n"
     answer = loader_of(release).load(config, "qwen2_5_omni")
     if release == "0.22":
@@ -99,7 +99,7 @@ def test_async_chunk_on_a_pipeline_without_a_producer_of_chunks(
 
 @pytest.mark.parametrize("release", DEPLOY)
 def test_neighbours_of_which_one_streams_chunks(release: str, loader_of: Callable[[str], Loader]) -> None:
-    """validate_stage_async_chunk_edges is of 0.30; before, a stage's own async_chunk is no setting at all."""
+    """validate_stage_async_chunk_edges is of 0.30; before, stages have no own async_chunk."""
     config, pipeline = three_stages(release, SHARED_MEMORY, async_chunk=True, changes={0: {"async_chunk": False}})
     answer = loader_of(release).load(config, pipeline)
     if release == "0.30":
@@ -111,7 +111,7 @@ def test_neighbours_of_which_one_streams_chunks(release: str, loader_of: Callabl
 
 @pytest.mark.parametrize("release", DEPLOY)
 def test_a_stage_key_that_nobody_owns(release: str, loader_of: Callable[[str], Loader]) -> None:
-    """VllmOmniConfig.from_pipeline_config (0.30) refuses it; until 0.28 it is handed on to the engine unchecked."""
+    """VllmOmniConfig.from_pipeline_config (0.30) rejects it; until 0.28 the engine gets it."""
     config, pipeline = three_stages(release, SHARED_MEMORY, changes={0: {"gpu_memory_utilisation": 0.5}})
     answer = loader_of(release).load(config, pipeline)
     if release == "0.30":

@@ -1,4 +1,4 @@
-"""The harness takes what upstream ships: every configuration in every wheel is loaded by that wheel's own code."""
+"""Every configuration that upstream ships in a wheel is loaded by the code of that wheel."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ NUMBERS = {
 }
 # 0.24 registers no such pipeline, so it cannot serve its own files (one stage each).
 UNLOADABLE = {"0.24": {"deploy/soulxsinger_svc.yaml", "deploy/soulxsinger_svs.yaml"}}
-# The pipeline of a file whose name does not tell it: from its comments and from `default_deploy_config_name`.
+# The pipeline of a file whose name does not tell it: from its comments and from
+# `default_deploy_config_name`.
 PIPELINES = {
     "moss_sound_effect": "moss_tts_delay",
     "moss_tts": "moss_tts_delay",

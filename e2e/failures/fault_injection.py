@@ -1,4 +1,4 @@
-"""The blows: each kills one part of a running pipeline."""
+"""The faults: each kills one part of a running pipeline."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from e2e.cluster import kind, nodes, provider, shell
-from e2e.world import GPU, SYSTEM, Omni, eventually, kubectl_json, set_device
+from e2e.cluster_under_test import GPU, SYSTEM, Omni, eventually, kubectl_json, set_device
 from omni_operator.children.names import SERVER_CONTAINER, WORKER_CONTAINER
 
-# Kills the first process whose command line has a text: it is not asked nicely.
+# Sends SIGKILL to the first process whose command line has a text.
 _KILL = """
 import os, signal, sys
 found = []
@@ -31,17 +31,17 @@ _devices: dict[str, int] = {}  # of the node that is stopped
 
 
 @dataclass(frozen=True, slots=True)
-class Blow:
+class Fault:
     """One part, and how it is killed.
 
     Attributes:
         part: What is killed, for the table.
-        strike: Kills it.
-        after: Puts right what Kubernetes cannot, such as a node; called when the loss was seen.
+        inject: Kills it.
+        after: Repairs what Kubernetes cannot, such as a stopped node; called when Ready is False.
     """
 
     part: str
-    strike: Callable[[Omni], None]
+    inject: Callable[[Omni], None]
     after: Callable[[Omni], None] | None = None
 
 
@@ -105,7 +105,7 @@ def _stop_node(omni: Omni) -> None:
 
 
 def _start_node(_: Omni) -> None:
-    """The node comes back after Kubernetes has noticed, as one that was rebooted does, with its network and devices."""
+    """Starts the node when it is NotReady, with its network and devices, as after a reboot."""
     for node in list(_devices):
         eventually(f"{node} is given up", lambda node=node: not _ready(node), seconds=120)
         time.sleep(20)
@@ -119,18 +119,18 @@ def _ready(node: str) -> bool:
 
 
 HEADLESS = (
-    Blow("a stage's process", _stage_process),
-    Blow("a stage's pod", _stage_pod),
-    Blow("the head runtime's process", _head_runtime),
-    Blow("the serving pod", lambda omni: _delete(omni, "serving")),
-    Blow("the Mooncake master's pod", lambda omni: _delete(omni, "store")),
-    Blow("the Ray head's pod", lambda omni: _delete(omni, "head")),
-    Blow("the operator", _operator),
-    Blow("a node, back after it was noticed", _stop_node, _start_node),
+    Fault("a stage's process", _stage_process),
+    Fault("a stage's pod", _stage_pod),
+    Fault("the head runtime's process", _head_runtime),
+    Fault("the serving pod", lambda omni: _delete(omni, "serving")),
+    Fault("the Mooncake master's pod", lambda omni: _delete(omni, "store")),
+    Fault("the Ray head's pod", lambda omni: _delete(omni, "head")),
+    Fault("the operator", _operator),
+    Fault("a node, back after it was noticed", _stop_node, _start_node),
 )
 RAY = (
-    Blow("a stage's process (Ray actor)", _stage_actor),
-    Blow("a Ray worker's pod", lambda omni: _delete(omni, "worker")),
-    Blow("the Ray head's pod", lambda omni: _delete(omni, "head")),
-    Blow("the engine's process in the serving pod", _engine),
+    Fault("a stage's process (Ray actor)", _stage_actor),
+    Fault("a Ray worker's pod", lambda omni: _delete(omni, "worker")),
+    Fault("the Ray head's pod", lambda omni: _delete(omni, "head")),
+    Fault("the engine's process in the serving pod", _engine),
 )

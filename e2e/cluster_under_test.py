@@ -1,4 +1,4 @@
-"""The kind cluster as tests and the demo use it: images, the operator by Helm, fake devices, objects, requests."""
+"""The kind cluster of tests and the demo: images, operator, fake devices, objects, requests."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from e2e import operator_image
+from e2e import diagnostics, operator_image
 from e2e.cluster import binaries, images, kind, nodes, shell
 from e2e.engine import build as engine
-from e2e.story import story
 from omni_operator.cli.access import Access, AccessError
 
 ROOT = Path(__file__).parent.parent
@@ -88,7 +87,7 @@ def eventually(what: str, test: Callable[[], Any], *, seconds: float, every: flo
 
 @contextmanager
 def devices(**counts: dict[str, int]) -> Iterator[None]:
-    """Workers that advertise extended resources, as device plugins would (worker="worker", worker2="worker2")."""
+    """Workers that advertise extended resources, as device plugins would (worker={GPU: 2})."""
     patched: list[tuple[str, str]] = []
     try:
         for worker, resources in counts.items():
@@ -155,7 +154,7 @@ class Omni:
         try:
             return dict(eventually(f"{self.name}: {kind}={status}", there, seconds=seconds))
         except TimeoutError as exc:
-            raise TimeoutError(f"{exc}\n{self.story()}") from exc
+            raise TimeoutError(f"{exc}\n{self.diagnostics()}") from exc
 
     def patch(self, spec: dict[str, Any]) -> None:
         """A merge patch of the spec."""
@@ -211,9 +210,9 @@ class Omni:
         mine = f"--field-selector=involvedObject.name={self.name},reason=ServerRestarted"
         return len(kubectl_json("get", "events", "-n", self.namespace, mine)["items"])
 
-    def story(self) -> str:
-        """What a person would look at when it does not come up."""
-        return story(self.namespace, self.name)
+    def diagnostics(self) -> str:
+        """State and logs, for the message of a test that fails."""
+        return diagnostics.collect(self.namespace, self.name)
 
 
 def manifest(namespace: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
@@ -234,7 +233,7 @@ def namespace(name: str, *, labels: dict[str, str] | None = None) -> str:
 
 
 def node_memory() -> dict[str, str]:
-    """What lies below the folder for shared memory on each worker; only workers where something lies."""
+    """The files below the folder for shared memory, by worker; without workers that have none."""
     found = {}
     for worker in nodes.workers():
         text = nodes.node_exec(worker, ["sh", "-c", "find /dev/shm/omni-operator 2>/dev/null || true"])

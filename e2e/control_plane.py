@@ -1,7 +1,8 @@
 """A Kubernetes control plane without kubelets, on loopback: for tests of the API and for benches.
 
-`Plane(folder).up()` starts etcd and kube-apiserver (RBAC on, admission as in a cluster); `up(controllers=True)` adds
-kube-controller-manager, kube-scheduler, KWOK (fake nodes whose pods become Ready) and KubeRay's operator.
+`ControlPlane(folder).up()` starts etcd and kube-apiserver (RBAC on, admission as in a cluster); `up(controllers=True)` adds
+kube-controller-manager, kube-scheduler, KWOK (fake nodes whose pods become Ready) and KubeRay's operator. All addresses are
+loopback ones, those of fake pods too, so that nothing that is sent to a pod leaves this machine.
 """
 
 from __future__ import annotations
@@ -16,27 +17,31 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from e2e import servers_join
+from e2e.answerer import Loopback
 from e2e.cluster import binaries
 
 ROOT = Path(__file__).parent.parent
 OPERATOR_USER = "system:serviceaccount:omni-system:omni-operator"
-# name -> (user, groups). The operators under test have exactly the rights of their manifests; the rest of the plane has all.
+# name -> (user, groups). The operators under test have exactly the rights of their manifests; the rest of the control plane has all.
 _USERS = {
     "admin": ("admin", "system:masters"),
     "operator": (OPERATOR_USER, "system:serviceaccounts,system:serviceaccounts:omni-system"),
     "kuberay": ("system:serviceaccount:kuberay-system:kuberay-operator", "system:serviceaccounts"),
+    "lws": ("system:serviceaccount:lws-system:lws-controller-manager", "system:serviceaccounts"),
     "kcm": ("system:kube-controller-manager", "system:masters"),
     "scheduler": ("system:kube-scheduler", "system:masters"),
     "kwok": ("kwok", "system:masters"),
 }
 _UNVERIFIED = ssl._create_unverified_context()
+# The API server refuses EndpointSlices with loopback addresses, so their controllers would only fail, over and over.
+_CONTROLLERS = "*,-endpoints-controller,-endpointslice-controller,-endpointslice-mirroring-controller"
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # KubeRay's CRDs are 4 MB: one second instead of four
 
 
@@ -56,7 +61,7 @@ class ApiCallError(RuntimeError):
         self.message = message
 
 
-class Plane:
+class ControlPlane:
     """The processes and how to talk to them."""
 
     def __init__(self, work: Path) -> None:
@@ -65,10 +70,19 @@ class Plane:
         self.server = f"https://127.0.0.1:{self.port}"
         self.tokens = {name: secrets.token_hex(16) for name in _USERS}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.loopback: Loopback | None = None
         self.joining: servers_join.ServersJoin | None = None
 
     def up(
-        self, *, controllers: bool = False, nodes: int = 0, gpus: int = 8, audit: bool = False, qps: int = 200
+        self,
+        *,
+        controllers: bool = False,
+        nodes: int = 0,
+        gpus: int = 8,
+        audit: bool = False,
+        audited: Sequence[str] = (),
+        qps: int = 200,
+        crds: Sequence[Path] = (),
     ) -> None:
         """Starts everything and waits until it answers.
 
@@ -77,12 +91,14 @@ class Plane:
             nodes: Fake nodes to make.
             gpus: nvidia.com/gpu of each.
             audit: Write an audit log (work/audit.log) with a line per request.
+            audited: Users (keys of _USERS) whose requests alone are in it; all if empty.
             qps: Client limit of controller manager and scheduler; their defaults (20 and 50) slow Deployments 3.5 times.
+            crds: More CustomResourceDefinitions; the garbage collector knows only what is there before it.
         """
         shutil.rmtree(self.work, ignore_errors=True)
         self.work.mkdir(parents=True)
-        self._start_api(audit=audit)
-        for crd in [*binaries.kuberay_crds(), *sorted((ROOT / "crds").glob("*.yaml"))]:
+        self._start_api(audit=audit, audited=audited)
+        for crd in [*binaries.kuberay_crds(), *crds, *sorted((ROOT / "crds").glob("*.yaml"))]:
             self.apply(yaml.load(crd.read_text(), Loader=_LOADER))
         self.wait("CRDs", lambda: self.call("GET", "/apis/omni.vllm.ai/v1alpha1/omnideployments")[0] == 200)
         for manifest in (ROOT / "manifests/base/rbac.yaml", ROOT / "e2e/cluster/manifests/kuberay.yaml"):
@@ -105,6 +121,9 @@ class Plane:
         if self.joining is not None:
             self.joining.stop()
             self.joining = None
+        if self.loopback is not None:
+            self.loopback.close()
+            self.loopback = None
         for process in reversed(list(self.processes.values())):
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
@@ -122,10 +141,12 @@ class Plane:
         config = {
             "apiVersion": "v1",
             "kind": "Config",
-            "clusters": [{"name": "plane", "cluster": {"server": self.server, "insecure-skip-tls-verify": True}}],
+            "clusters": [
+                {"name": "control-plane", "cluster": {"server": self.server, "insecure-skip-tls-verify": True}}
+            ],
             "users": [{"name": user, "user": {"token": self.tokens[user]}}],
-            "contexts": [{"name": "plane", "context": {"cluster": "plane", "user": user}}],
-            "current-context": "plane",
+            "contexts": [{"name": "control-plane", "context": {"cluster": "control-plane", "user": user}}],
+            "current-context": "control-plane",
         }
         path.write_text(json.dumps(config))
         return path
@@ -221,7 +242,7 @@ class Plane:
         msg = f"{what}: not within {seconds} s (last: {last})"
         raise TimeoutError(msg)
 
-    def _start_api(self, *, audit: bool) -> None:
+    def _start_api(self, *, audit: bool, audited: Sequence[str]) -> None:
         client, peer = free_port(), free_port()
         lines = [f'{self.tokens[name]},{user},{name},"{groups}"' for name, (user, groups) in _USERS.items()]
         (self.work / "tokens.csv").write_text("\n".join(lines))
@@ -237,16 +258,17 @@ class Plane:
             str(binaries.ensure("kube-apiserver")), f"--etcd-servers={url}", "--bind-address=127.0.0.1",
             "--advertise-address=127.0.0.1", f"--secure-port={self.port}", "--endpoint-reconciler-type=none",
             f"--cert-dir={self.work / 'certs'}", f"--token-auth-file={self.work / 'tokens.csv'}",
-            "--authorization-mode=RBAC", "--service-cluster-ip-range=10.96.0.0/16", "--service-account-issuer=https://plane",
+            "--authorization-mode=RBAC", "--service-cluster-ip-range=10.96.0.0/16", "--service-account-issuer=https://control-plane",
             f"--service-account-key-file={key}", f"--service-account-signing-key-file={key}",
             "--disable-admission-plugins=ServiceAccount",
         ]  # fmt: skip
         if audit:
+            users = {"users": [_USERS[name][0] for name in audited]} if audited else {}
             policy = {
                 "apiVersion": "audit.k8s.io/v1",
                 "kind": "Policy",
                 "omitStages": ["RequestReceived"],
-                "rules": [{"level": "Metadata"}],
+                "rules": [{"level": "Metadata", **users}, {"level": "None"}],
             }
             (self.work / "audit.yaml").write_text(json.dumps(policy))
             command += [
@@ -270,7 +292,7 @@ class Plane:
         kcm = str(self.kubeconfig("kcm"))
         self.spawn("kube-controller-manager", [
             str(binaries.ensure("kube-controller-manager")), "--leader-elect=false", "--bind-address=127.0.0.1",
-            f"--secure-port={free_port()}", f"--cert-dir={self.work / 'kcm-certs'}", *limits, f"--kubeconfig={kcm}",
+            f"--controllers={_CONTROLLERS}", f"--secure-port={free_port()}", f"--cert-dir={self.work / 'kcm-certs'}", *limits, f"--kubeconfig={kcm}",
             f"--authentication-kubeconfig={kcm}", f"--authorization-kubeconfig={kcm}",
             f"--service-account-private-key-file={self.work / 'sa.key'}",
             f"--root-ca-file={self.work / 'certs/apiserver.crt'}",
@@ -293,13 +315,16 @@ class Plane:
             "node/fast/node-initialize", "node/heartbeat-with-lease/node-heartbeat-with-lease",
             "pod/fast/pod-complete", "pod/fast/pod-delete",
         )  # fmt: skip
+        self.loopback = Loopback()
         self.spawn("kwok", [
             str(binaries.ensure("kwok")), f"--kubeconfig={self.kubeconfig('kwok')}", "--manage-all-nodes",
-            "--cidr=10.64.0.0/12", "--node-ip=10.0.0.1", "--node-lease-duration-seconds=40",
-            *[f"--config={stages / f'{name}.yaml'}" for name in wanted], f"--config={self._sweeper_stage(stages)}",
+            f"--cidr={self.loopback.cidr}", "--node-ip=127.0.0.1", "--node-lease-duration-seconds=40",
+            *[f"--config={stages / f'{name}.yaml'}" for name in wanted], f"--config={self._cleanup_stage(stages)}",
             *[f"--config={path}" for path in servers_join.stages(stages / "pod/fast/pod-ready.yaml", self.work)],
         ])  # fmt: skip
-        self.joining = servers_join.ServersJoin(get=self.get, patch=self._merge)
+        self.joining = servers_join.ServersJoin(
+            port=self.port, token=self.tokens["admin"], patch=self._merge, loopback=self.loopback
+        )
         self.joining.start()
         self.spawn("ray-operator", [
             str(binaries.ensure("ray-operator")), f"-kubeconfig={self.kubeconfig('kuberay')}",
@@ -310,13 +335,13 @@ class Plane:
     def _merge(self, path: str, body: Any) -> Any:
         return self.ok("PATCH", path, body, content="application/merge-patch+json")
 
-    def _sweeper_stage(self, stages: Path) -> Path:
+    def _cleanup_stage(self, stages: Path) -> Path:
         """A KWOK stage in which the pods that remove shared memory end well; KWOK's own ends pods of Jobs only."""
         stage = yaml.safe_load((stages / "pod/fast/pod-complete.yaml").read_text())
-        stage["metadata"]["name"] = "sweeper-complete"
+        stage["metadata"]["name"] = "cleanup-complete"
         expressions = stage["spec"]["selector"]["matchExpressions"]
-        expressions[-1] = {"key": '.metadata.labels["omni.vllm.ai/component"]', "operator": "In", "values": ["sweeper"]}
-        path = self.work / "sweeper-complete.yaml"
+        expressions[-1] = {"key": '.metadata.labels["omni.vllm.ai/component"]', "operator": "In", "values": ["cleanup"]}
+        path = self.work / "cleanup-complete.yaml"
         path.write_text(yaml.safe_dump(stage))
         return path
 
@@ -331,7 +356,10 @@ _PLURALS = {
     "PodDisruptionBudget": "poddisruptionbudgets",
     "CustomResourceDefinition": "customresourcedefinitions",
 }
-_CLUSTERED = {"Namespace", "Node", "ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition"}
+_CLUSTERED = {
+    "Namespace", "Node", "ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition",
+    "MutatingWebhookConfiguration", "ValidatingWebhookConfiguration",
+}  # fmt: skip
 
 
 def path_of(obj: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""One test's namespace, what a user does in it, and what is found there."""
+"""The namespace of one test: actions of a user, and the objects that the operator made there."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from e2e.plane import Plane
+from e2e.control_plane import ControlPlane
 from tests.api.operator_process import Operator
 
 Object = dict[str, Any]
@@ -55,8 +55,8 @@ def merge(base: Any, patch: Any) -> Any:
 
 
 @dataclass
-class World:
-    plane: Plane
+class NamespaceUnderTest:
+    control_plane: ControlPlane
     operator: Operator
     namespace: str
     made_nodes: list[str] = field(default_factory=list)
@@ -69,23 +69,28 @@ class World:
         return f"{COLLECTIONS[kind].format(self.namespace)}/{name}"
 
     def create(self, name: str = "demo", **spec: Any) -> Object:
-        """A user creates the minimal object with these parts of the spec merged in; on fake nodes no server can be asked."""
+        """Creates the minimal object with `spec` merged in, without a first request.
+
+        That has tests of its own (test_first_request.py).
+        """
         obj = minimal(name, self.namespace)
         obj["spec"] = merge(merge(obj["spec"], {"serving": {"warmUp": {"mode": "Never"}}}), spec)
-        return self.plane.ok("POST", self.path() + "?fieldValidation=Strict", obj)
+        return self.control_plane.ok("POST", self.path() + "?fieldValidation=Strict", obj)
 
     def edit(self, name: str = "demo", **spec: Any) -> Object:
-        return self.plane.ok("PATCH", self.path(name) + "?fieldValidation=Strict", {"spec": spec}, content=_MERGE)
+        return self.control_plane.ok(
+            "PATCH", self.path(name) + "?fieldValidation=Strict", {"spec": spec}, content=_MERGE
+        )
 
     def get(self, name: str = "demo") -> Object:
-        return self.plane.get(self.path(name))
+        return self.control_plane.get(self.path(name))
 
     def delete(self, name: str = "demo") -> None:
-        self.plane.ok("DELETE", self.path(name), {"propagationPolicy": "Background"})
+        self.control_plane.ok("DELETE", self.path(name), {"propagationPolicy": "Background"})
 
     def patch(self, kind: str, name: str, operations: list[Object]) -> Object:
         """Somebody edits a child by hand."""
-        return self.plane.ok("PATCH", self.child_path(kind, name), operations, content=_JSON)
+        return self.control_plane.ok("PATCH", self.child_path(kind, name), operations, content=_JSON)
 
     def condition(self, kind: str, name: str = "demo") -> Object:
         conditions = self.get(name).get("status", {}).get("conditions", ())
@@ -101,7 +106,7 @@ class World:
             return found if fresh and all(found.get(key) == value for key, value in wanted.items()) else None
 
         try:
-            return self.plane.wait(f"{kind} of {name} {wanted}", test, seconds=seconds)
+            return self.control_plane.wait(f"{kind} of {name} {wanted}", test, seconds=seconds)
         except TimeoutError as exc:
             conditions = json.dumps(self.get(name).get("status", {}).get("conditions"), indent=1)
             raise AssertionError(f"{exc}\n{conditions}") from None
@@ -111,14 +116,14 @@ class World:
         return self.get(name)
 
     def wait(self, what: str, test: Callable[[], Any], *, seconds: float = 30) -> Any:
-        return self.plane.wait(what, test, seconds=seconds)
+        return self.control_plane.wait(what, test, seconds=seconds)
 
     def list(self, kind: str, selector: str = "") -> list[Object]:
         query = f"?labelSelector={selector}" if selector else ""
-        return self.plane.get(COLLECTIONS[kind].format(self.namespace) + query)["items"]
+        return self.control_plane.get(COLLECTIONS[kind].format(self.namespace) + query)["items"]
 
     def child(self, kind: str, name: str) -> Object | None:
-        status, found = self.plane.call("GET", self.child_path(kind, name))
+        status, found = self.control_plane.call("GET", self.child_path(kind, name))
         return found if status == 200 else None
 
     def children(self, name: str = "demo", *, pods: bool = False) -> dict[tuple[str, str], Object]:
@@ -137,33 +142,36 @@ class World:
         path = f"/apis/events.k8s.io/v1/namespaces/{self.namespace}/events"
         mine = [
             event
-            for event in self.plane.get(path)["items"]
+            for event in self.control_plane.get(path)["items"]
             if event["regarding"]["kind"] == "OmniDeployment" and event["regarding"]["name"] == name
         ]
         return sorted(mine, key=lambda event: event["eventTime"])
 
     def nodes(self, count: int, **resources: int) -> dict[str, str]:
-        """Nodes of this test alone; returns the nodeSelector that picks them. In their names _ stands for a dot and __ for a slash."""
+        """Adds nodes for this test alone; returns the nodeSelector that selects them.
+
+        In names of resources _ is a dot and __ a slash.
+        """
         named = {key.replace("__", "/").replace("_", "."): value for key, value in resources.items()}
         for _ in range(count):
             node = f"{self.namespace}-{len(self.made_nodes)}"
-            self.plane.add_node(node, named, pool=self.namespace)
+            self.control_plane.add_node(node, named, pool=self.namespace)
             self.made_nodes.append(node)
         self.wait("nodes", lambda: all(self._schedulable(node) for node in self.made_nodes))
         return {"pool": self.namespace}
 
     def _schedulable(self, node: str) -> bool:
-        return not self.plane.get(f"/api/v1/nodes/{node}")["spec"].get("taints")
+        return not self.control_plane.get(f"/api/v1/nodes/{node}")["spec"].get("taints")
 
     def drop(self, kind: str, name: str) -> None:
-        self.plane.ok("DELETE", self.child_path(kind, name))
+        self.control_plane.ok("DELETE", self.child_path(kind, name))
 
     def clean(self) -> None:
-        """Ends what the test made; the namespace itself goes in the background."""
-        for omni in self.plane.get(self.path())["items"]:
+        """Deletes the objects of the test; the namespace itself ends in the background."""
+        for omni in self.control_plane.get(self.path())["items"]:
             self.delete(omni["metadata"]["name"])
         if self.operator.running:
-            self.wait("OmniDeployments gone", lambda: not self.plane.get(self.path())["items"])
-        self.plane.call("DELETE", f"/api/v1/namespaces/{self.namespace}")
+            self.wait("OmniDeployments gone", lambda: not self.control_plane.get(self.path())["items"])
+        self.control_plane.call("DELETE", f"/api/v1/namespaces/{self.namespace}")
         for node in self.made_nodes:
-            self.plane.call("DELETE", f"/api/v1/nodes/{node}")
+            self.control_plane.call("DELETE", f"/api/v1/nodes/{node}")

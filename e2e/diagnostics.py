@@ -1,4 +1,4 @@
-"""What a person would look at when a pipeline does not come up; what says most comes first, since a CI may keep a part of it only."""
+"""State and logs of a pipeline that is not Ready, the most important first: CI may cut the end."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from e2e.cluster import nodes, shell
 _LINES = "15"  # of each container's log
 
 
-def drawn(namespace: str, name: str) -> str:
-    """What `omni status` shows, or why it shows nothing."""
+def status(namespace: str, name: str) -> str:
+    """The output of `omni status`, or its error."""
     command = [str(Path(sys.executable).with_name("omni")), "status", name, "-n", namespace]
     env = {"KUBECONFIG": str(nodes.kubeconfig()), "COLUMNS": "150"}
     try:
@@ -23,11 +23,11 @@ def drawn(namespace: str, name: str) -> str:
         return f"omni status: {exc}"
 
 
-def story(namespace: str, name: str) -> str:
-    """What `omni status` draws (its conditions too), events, each container with its last words, and the whole object."""
+def collect(namespace: str, name: str) -> str:
+    """Output of `omni status`, events, logs of containers, also before a restart, the object."""
     here = ("-n", namespace)
     columns = "custom-columns=AT:.lastTimestamp,N:.count,ON:.involvedObject.name,REASON:.reason,SAID:.message"
-    parts = [drawn(namespace, name)]
+    parts = [status(namespace, name)]
     parts.append(_kubectl("get", "events", *here, "--sort-by=.lastTimestamp", "-o", columns, "--no-headers"))
     for pod, container, restarts in _containers(namespace, name):
         label, logs = f"{pod}/{container}", ("logs", pod, "-c", container, *here, "--tail", _LINES)
