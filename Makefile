@@ -23,7 +23,8 @@ demo: .venv/.ready ## From nothing to an answer: cluster, operator, OmniDeployme
 
 test: unit loaders api e2e ## All tests that CI runs
 
-test-full: unit loaders api e2e-full ## All tests: also every real-engine case and all random moments
+test-full: RECONCILE = --sizes 20 --rounds 1 --steady-seconds 30
+test-full: unit loaders api e2e-full bench ## All tests: also every real-engine case, all random moments, a short bench
 
 lint: .venv/.ready ## ruff, mypy, pyright, layers, spelling, generated files
 	@.venv/bin/ruff format --check -q .
@@ -50,10 +51,11 @@ e2e: .venv/.ready ## kind, KubeRay, the real engine and the stand-in
 e2e-full: .venv/.ready ## As e2e, with everything that is thinned out there
 	@OMNI_E2E_FULL=1 $(E2E) -v
 
-bench: .venv/.ready ## The planner by size; regret of planned transports; requests, CPU, memory, time per OmniDeployment
+RECONCILE = --markdown docs/reference/cost.md
+bench: .venv/.ready ## The planner by size; regret of planned transports; cost of OmniDeployments, writes docs/reference/cost.md
 	@$(PY) -m bench.planner
+	@$(PY) -m bench.reconcile $(RECONCILE)
 	@$(PY) -m bench.transfers
-	@$(PY) -m bench.reconcile
 
 failures: .venv/.ready ## Kill every part of real pipelines in turn; writes docs/reference/failures.md (40 minutes)
 	@$(PY) -m e2e.failures

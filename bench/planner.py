@@ -1,9 +1,10 @@
-"""What a plan costs by stages and nodes: CPU time of make_plan, which the controller spends on every new or changed spec.
+"""CPU time of make_plan, which the controller spends on a new or changed spec, by stages and nodes.
 
     python -m bench.planner [--runs 11] [--nodes 5,50,500,5000]
 
-Every stage has an accelerator of its own, the release is 0.30 and the backend Auto, so that Local and every partition into
-Headless pods are candidates. CPU time and not time by the clock: a busy machine then changes it little.
+Every stage has an accelerator of its own, the release is 0.30 and the backend Auto, so that Local
+and every partition into Headless pods are candidates. CPU time and not time by the clock: a busy
+machine changes it little.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from typing import Any
 
 from omni_operator.api.spec import OmniDeploymentSpec
 from omni_operator.engine.pipeline import catalog
-from omni_operator.planning.model import Planned, PodSecurity
-from omni_operator.planning.plan import make_plan
+from omni_operator.planning.model import Planned
+from omni_operator.planning.planner import make_plan
 from omni_operator.topology.inventory import Inventory, Node
+from omni_operator.topology.namespace import PodSecurity
 
 GPU, HCA, ZONE = "nvidia.com/gpu", "rdma/hca", "topology.kubernetes.io/zone"
 NODES_OF_A_ZONE = 25
@@ -30,13 +32,13 @@ STAGES = (1, 2, 3, 4, 6, 8)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scene:
+class Load:
     """A column of the table.
 
     Attributes:
         title: Its heading.
-        full: Whether no accelerator is free, so that the plan waits; otherwise every large node is partly taken, so that 8
-            stages must be split.
+        full: Whether no accelerator is available, so that the plan waits; otherwise pods request a
+            part of every large node, so that 8 stages must be split.
         zones: Whether placement.topologyKey keeps the pipeline inside a zone.
     """
 
@@ -45,34 +47,34 @@ class Scene:
     zones: bool
 
 
-SCENES = [
-    Scene(title="partly taken", full=False, zones=False),
-    Scene(title="same, by zone", full=False, zones=True),
-    Scene(title="all taken", full=True, zones=False),
-    Scene(title="same, by zone", full=True, zones=True),
+LOADS = [
+    Load(title="partly taken", full=False, zones=False),
+    Load(title="same, by zone", full=False, zones=True),
+    Load(title="all taken", full=True, zones=False),
+    Load(title="same, by zone", full=True, zones=True),
 ]
 
 
 def inventory(count: int, *, full: bool) -> Inventory:
-    """Nodes of 0, 1, 4 and 8 accelerators, every other four of them with RDMA; most are partly taken, the large ones all."""
+    """Nodes of 0, 1, 4 and 8 accelerators, half of them with RDMA; pods request a part of most."""
     return Inventory(nodes=tuple(_node(number, full=full) for number in range(count)))
 
 
 def _node(number: int, *, full: bool) -> Node:
     accelerators = (8, 4, 1, 0)[number % 4]
-    offers = {GPU: accelerators, HCA: 4 if number // 4 % 2 else 0}
+    allocatable = {GPU: accelerators, HCA: 4 if number // 4 % 2 else 0}
     taken = accelerators if full else min(accelerators, number // 4 % 3 + accelerators // 8)
-    free = {GPU: accelerators - taken, HCA: offers[HCA] // (1 + number // 8 % 2)}
+    available = {GPU: accelerators - taken, HCA: allocatable[HCA] // (1 + number // 8 % 2)}
     return Node(
         name=f"node-{number:04}",
         labels={"kubernetes.io/hostname": f"node-{number:04}", ZONE: f"zone-{number // NODES_OF_A_ZONE:03}"},
-        offers={resource: n for resource, n in offers.items() if n},
-        free={resource: free[resource] for resource, n in offers.items() if n},
+        allocatable={resource: n for resource, n in allocatable.items() if n},
+        available={resource: available[resource] for resource, n in allocatable.items() if n},
     )
 
 
 def spec(stages: int, *, zones: bool) -> OmniDeploymentSpec:
-    """A pipeline of so many stages: of the catalog where it has one, else a chain that is described in the spec."""
+    """A pipeline of so many stages, of the catalog or else a chain that the spec describes."""
     model: dict[str, Any] = {"name": "a/model", "pipeline": SHIPPED.get(stages, "chain")}
     if stages in SHIPPED:
         names = [stage.name for stage in catalog()[SHIPPED[stages]].releases["0.30"].stages]
@@ -90,7 +92,7 @@ def spec(stages: int, *, zones: bool) -> OmniDeploymentSpec:
     )
 
 
-def measure(of: OmniDeploymentSpec, nodes: Inventory, *, runs: int) -> tuple[list[float], str]:
+def plan_times(of: OmniDeploymentSpec, nodes: Inventory, *, runs: int) -> tuple[list[float], str]:
     """Milliseconds of each run after a first one that is not counted, and what was planned."""
     found = make_plan(spec=of, inventory=nodes, pod_security=PodSecurity.PRIVILEGED)
     assert isinstance(found, Planned), found
@@ -112,14 +114,14 @@ def main() -> int:
     args = parser.parse_args()
     sizes = [int(size) for size in args.nodes.split(",")]
     print(f"CPU ms of make_plan, median and (worst) of {args.runs} runs; backend and pods of the plan\n")
-    print(f"{'stages':>6} {'nodes':>6}" + "".join(f" {scene.title:>30}" for scene in SCENES))
+    print(f"{'stages':>6} {'nodes':>6}" + "".join(f" {load.title:>30}" for load in LOADS))
     medians: dict[tuple[int, int], list[float]] = {}
     for stages in STAGES:
         for size in sizes:
             cells = ""
-            for scene in SCENES:
-                nodes = inventory(size, full=scene.full)
-                took, plan = measure(spec(stages, zones=scene.zones), nodes, runs=args.runs)
+            for load in LOADS:
+                nodes = inventory(size, full=load.full)
+                took, plan = plan_times(spec(stages, zones=load.zones), nodes, runs=args.runs)
                 medians.setdefault((stages, size), []).append(statistics.median(took))
                 figures = f"{statistics.median(took):.1f} ({max(took):.1f})"
                 cells += f" {figures:>14} {plan:<15}"
@@ -131,8 +133,8 @@ def main() -> int:
             print(f"{stages:6d}       " + "".join(f" {after / before:>29.1f}x" for before, after in pairs))
     if 500 in sizes:
         slowest = max(medians[8, 500])
-        verdict = "met" if slowest < GOAL_MS else "not met"
-        print(f"\n8 stages on 500 nodes: {slowest:.1f} ms in the slowest column; under {GOAL_MS} ms is {verdict}")
+        result = "met" if slowest < GOAL_MS else "not met"
+        print(f"\n8 stages on 500 nodes: {slowest:.1f} ms in the slowest column; under {GOAL_MS} ms is {result}")
     return 0
 
 

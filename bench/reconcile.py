@@ -1,218 +1,145 @@
-"""What an OmniDeployment costs: API requests, CPU, memory, time to Ready, against applying the same objects directly.
+"""What an OmniDeployment costs: API requests, CPU, memory, time to Ready, beside direct apply, KubeRay alone and LeaderWorkerSet.
 
-    python -m bench.reconcile [--sizes 20,100] [--steady-seconds 300] [--rounds 2]
+    python -m bench.reconcile [--sizes 20,100,300] [--rounds 2] [--steady-seconds 300] [--layout Spread,OneNode]
+                              [--only operator,direct,kuberay,lws] [--markdown docs/reference/cost.md]
 
-A real control plane (etcd, kube-apiserver, controller manager, scheduler, KubeRay) with KWOK nodes instead of kubelets. The
-operator and the direct apply take turns in one run, so the ratio holds when the machine's speed drifts. The client limits of
-controller manager and scheduler are stated with the figures: their defaults make Deployments several times slower.
+A real control plane (etcd, kube-apiserver, controller manager, scheduler, KubeRay) with KWOK nodes instead of kubelets, all of it on
+loopback: servers are fakes that answer the first request there. The operator and direct apply of the very objects that it made take
+turns in one run, so the ratio holds when the machine's speed changes. KubeRay alone gets the same RayClusters, LeaderWorkerSet groups
+of as many pods. Requests are counted in the API server's audit log, which has those three managers' only.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import re
-import statistics
+import signal
 import sys
 import tempfile
-import time
-import urllib.request
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from e2e.plane import Plane, free_port, path_of
-from omni_operator.api.spec import OmniDeploymentSpec
-from omni_operator.children.names import Owner
-from omni_operator.children.render import children
-from omni_operator.children.revision import new_revision
-from omni_operator.planning.model import Planned, PodSecurity
-from omni_operator.planning.plan import make_plan
-from omni_operator.topology.inventory import Inventory, Node
+from bench.scale import report
+from bench.scale.client import Client
+from bench.scale.meter import USERS, Audit
+from bench.scale.turns import Bench, Steady, Turn
+from e2e.cluster import binaries
+from e2e.control_plane import ControlPlane
 
 QPS = 300
-TICK = os.sysconf("SC_CLK_TCK")
-SPEC: dict[str, Any] = {
-    "model": {"name": "Qwen/Qwen2.5-Omni-7B"},
-    "engine": {"version": "0.16.0"},
-    "placement": {"strategy": "Spread"},  # MooncakeStore: the layout with the most children
-}
-COLLECTION = "/apis/omni.vllm.ai/v1alpha1/namespaces/bench/omnideployments"
+LWS_QPS = "its default of 500 (burst 500)"
+NODES, GPUS = 50, 32
+SUBJECTS = ("operator", "direct", "kuberay", "lws")
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What the operator had used at one moment."""
-
-    cpu: float
-    writes: int
-    reads: int
-    peak_mib: float
-
-
-class Operator:
-    """The operator as a process of its own, with the rights of its ClusterRole."""
-
-    def __init__(self, plane: Plane) -> None:
-        self.port = free_port()
-        env = {**os.environ, "KUBECONFIG": str(plane.kubeconfig("operator")), "OMNI_HTTP_PORT": str(self.port)}
-        self.process = plane.spawn("omni-operator", [sys.executable, "-m", "omni_operator"], env)
-        plane.wait("operator", self._ready)
-
-    def _ready(self) -> bool:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=5) as answer:
-            return bool(answer.status == 200)
-
-    def usage(self) -> Usage:
-        """Counters of now."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=10) as answer:
-            text = answer.read().decode()
-        counts: dict[str, int] = {}
-        for verb, value in re.findall(r'omni_operator_api_requests_total\{.*?verb="(\w+)"\} ([\d.e+]+)', text):
-            counts[verb] = counts.get(verb, 0) + int(float(value))
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        peak = int(re.search(r"VmHWM:\s+(\d+)", status).group(1)) / 1024  # type: ignore[union-attr]
-        writes = sum(counts.get(verb, 0) for verb in ("PATCH", "POST", "DELETE"))
-        return Usage(
-            (int(fields[11]) + int(fields[12])) / TICK, writes, counts.get("GET", 0) + counts.get("LIST", 0), peak
-        )
-
-
-def names(prefix: str, count: int) -> list[str]:
-    """Names of one batch."""
-    return [f"{prefix}-{index:03d}" for index in range(count)]
-
-
-def ready_omnis(plane: Plane) -> int:
-    """OmniDeployments that are Ready."""
-    items = plane.get(COLLECTION)["items"]
-    return sum(
-        any(c["type"] == "Ready" and c["status"] == "True" for c in item.get("status", {}).get("conditions", ()))
-        for item in items
-    )
-
-
-def ready_directly(plane: Plane, count: int) -> bool:
-    """Whether as many RayClusters and servers are up as were applied."""
-    clusters = plane.get("/apis/ray.io/v1/namespaces/bench/rayclusters")["items"]
-    up = sum(c.get("status", {}).get("readyWorkerReplicas", 0) >= 3 for c in clusters)
-    servers = plane.get("/apis/apps/v1/namespaces/bench/deployments?labelSelector=omni.vllm.ai/component%3Dserving")[
-        "items"
-    ]
-    return up >= count and sum(d.get("status", {}).get("availableReplicas", 0) for d in servers) >= count
-
-
-def empty(plane: Plane) -> bool:
-    """Whether nothing is left in the namespace."""
-    paths = ("/api/v1/namespaces/bench/pods", "/apis/ray.io/v1/namespaces/bench/rayclusters", COLLECTION)
-    return all(not plane.get(path)["items"] for path in paths)
-
-
-def by_operator(plane: Plane, operator: Operator, count: int) -> tuple[float, Usage, Usage]:
-    """Applies OmniDeployments; seconds until all are Ready, and usage before and after."""
-    before, begun = operator.usage(), time.monotonic()
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda name: plane.apply(_omni(name)), names("omni", count)))
-    plane.wait(f"{count} Ready", lambda: ready_omnis(plane) >= count, seconds=600, every=0.25)
-    return time.monotonic() - begun, before, operator.usage()
-
-
-def directly(plane: Plane, count: int) -> float:
-    """Applies the very objects that the operator would make; seconds until all are up."""
-    batches = [_objects(name) for name in names("direct", count)]
-    begun = time.monotonic()
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda objects: [plane.apply(o) for o in objects], batches))
-    plane.wait(f"{count} up", lambda: ready_directly(plane, count), seconds=600, every=0.25)
-    return time.monotonic() - begun
-
-
-def clear(plane: Plane) -> None:
-    """Deletes everything of the namespace and waits for it."""
-    plane.ok("DELETE", COLLECTION)
-    for path in (
-        "/apis/ray.io/v1/namespaces/bench/rayclusters", "/apis/apps/v1/namespaces/bench/deployments",
-        "/api/v1/namespaces/bench/configmaps", "/apis/policy/v1/namespaces/bench/poddisruptionbudgets",
-        "/apis/networking.k8s.io/v1/namespaces/bench/networkpolicies", "/api/v1/namespaces/bench/services",
-    ):  # fmt: skip
-        plane.ok("DELETE", f"{path}?labelSelector=omni.vllm.ai/name&propagationPolicy=Background")
-    plane.wait("an empty namespace", lambda: empty(plane), seconds=300, every=0.5)
-
-
-def _omni(name: str) -> dict[str, Any]:
-    meta = {"name": name, "namespace": "bench"}
-    return {"apiVersion": "omni.vllm.ai/v1alpha1", "kind": "OmniDeployment", "metadata": meta, "spec": SPEC}
-
-
-def _objects(name: str) -> list[dict[str, Any]]:
-    spec = OmniDeploymentSpec.model_validate(SPEC)
-    nodes = [Node(name=f"n{i}", offers={"nvidia.com/gpu": 8}) for i in range(2)]
-    planned = make_plan(spec=spec, inventory=Inventory.of(nodes), pod_security=PodSecurity.PRIVILEGED)
-    assert isinstance(planned, Planned)
-    owner = Owner(namespace="bench", name=name, uid="0")
-    made = children(owner, new_revision(spec=spec, plan=planned.plan), replicas=1, service=spec.serving.service)
-    for obj in made:
-        obj["metadata"].pop("ownerReferences", None)
-        assert path_of(obj)
-    return made
+def spec(layout: str) -> dict[str, Any]:
+    """What a user writes; MooncakeStore is what Spread gets, the layout with the most children."""
+    return {
+        "model": {"name": "Qwen/Qwen2.5-Omni-7B"},
+        "engine": {"version": "0.16.0"},
+        "placement": {"strategy": layout},
+    }
 
 
 def main() -> int:
-    """Runs the bench and prints a table."""
+    """Runs the bench; prints a table and writes the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--sizes", default="20,100")
+    parser.add_argument("--sizes", default="20,100,300")
     parser.add_argument(
-        "--rounds", type=int, default=2, help="times each size is measured, operator and direct in turn"
+        "--rounds", type=int, default=2, help="times that operator and direct apply take turns at each size"
     )
-    parser.add_argument("--steady-seconds", type=float, default=300)
+    parser.add_argument(
+        "--steady-seconds", type=float, default=300, help="time at rest with the largest size; 0 for none"
+    )
+    parser.add_argument(
+        "--layout", default="Spread,OneNode", help="all sizes with the first, the smallest with the others"
+    )
+    parser.add_argument("--only", default=",".join(SUBJECTS), help="of operator,direct,kuberay,lws")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="a page with marks between which the figures go")
     args = parser.parse_args()
-    sizes = [int(size) for size in args.sizes.split(",")]
+    sizes = sorted({int(size) for size in args.sizes.split(",")})
+    only = args.only.split(",")
+    if unknown := set(only) - set(SUBJECTS):
+        parser.error(f"--only knows {', '.join(SUBJECTS)}, not {', '.join(unknown)}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the control plane's processes end with it
     with tempfile.TemporaryDirectory(prefix="omni-bench-") as folder:
-        plane = Plane(Path(folder) / "plane")
+        control_plane = ControlPlane(Path(folder) / "control-plane")
+        run = Run(control_plane, only=only, rounds=args.rounds, steady=args.steady_seconds)
         try:
-            plane.up(controllers=True, nodes=50, gpus=32, qps=QPS)
-            plane.ensure_namespace("bench")
-            _measure(plane, sizes=sizes, rounds=args.rounds, steady=args.steady_seconds)
+            crds = binaries.lws_crds() if "lws" in only else []
+            control_plane.up(
+                controllers=True, nodes=NODES, gpus=GPUS, qps=QPS, audit=True, audited=list(USERS.values()), crds=crds
+            )
+            control_plane.ensure_namespace("bench")
+            run.all(args.layout.split(","), sizes)
         finally:
-            plane.down()
+            control_plane.down()
+    limits = report.limits(QPS, LWS_QPS)
+    if args.markdown:
+        report.write(args.markdown, report.page(run.turns, run.rests, limits=limits, nodes=NODES))
     return 0
 
 
-def _measure(plane: Plane, *, sizes: list[int], rounds: int, steady: float) -> None:
-    operator = Operator(plane)
-    per_object = len(_objects("count"))
-    print(
-        f"{os.cpu_count()} cores; 50 KWOK nodes; controller manager and scheduler at {QPS} requests/s; {per_object} children each"
-    )
-    print(
-        f"{'size':>5} {'round':>5} {'operator s':>11} {'direct s':>9} {'ratio':>6} {'writes/each':>12} {'reads/each':>11} {'CPU s/each':>11} {'peak MiB':>9}"
-    )
-    for size in sizes:
-        ratios = []
-        for turn in range(rounds):
-            seconds, before, after = by_operator(plane, operator, size)
-            steady_before = operator.usage()
-            if steady and size == sizes[-1] and turn == rounds - 1:
-                time.sleep(5)  # events of the last pods
-                steady_before = operator.usage()
-                time.sleep(steady)
-                later = operator.usage()
-                quiet = later.writes - steady_before.writes
-                share = (later.cpu - steady_before.cpu) / steady
-                print(f"steady state with {size}: {quiet} writes in {steady:.0f} s, {share * 100:.2f} % of a core")
-            clear(plane)
-            direct = directly(plane, size)
-            clear(plane)
-            ratios.append(seconds / direct)
-            writes, reads = (after.writes - before.writes) / size, (after.reads - before.reads) / size
-            cpu = (after.cpu - before.cpu) / size
-            print(
-                f"{size:5d} {turn:5d} {seconds:11.1f} {direct:9.1f} {ratios[-1]:6.2f} {writes:12.1f} {reads:11.2f} {cpu:11.3f} {after.peak_mib:9.0f}",
-                flush=True,
-            )
-        print(f"{size:5d}: median ratio {statistics.median(ratios):.2f} (operator / direct apply)")
+class Run:
+    """All turns of one run, told as they come."""
+
+    def __init__(self, control_plane: ControlPlane, *, only: list[str], rounds: int, steady: float) -> None:
+        self._control_plane, self._only, self._rounds, self._steady = control_plane, only, rounds, steady
+        self.turns: list[Turn] = []
+        self.rests: list[Steady] = []
+
+    def all(self, layouts: list[str], sizes: list[int]) -> None:
+        """The first layout at all sizes, the others at the smallest."""
+        bench = Bench(self._control_plane, Client(self._control_plane), Audit(self._control_plane))
+        print(f"{os.cpu_count()} cores; {NODES} KWOK nodes; {report.limits(QPS, LWS_QPS)}")
+        print(report.HEAD, flush=True)
+        for layout in layouts:
+            for size in sizes if layout == layouts[0] else sizes[:1]:
+                self._size(bench, layout, size, rest=self._steady if (layout, size) == (layouts[0], sizes[-1]) else 0)
+
+    def _size(self, bench: Bench, layout: str, size: int, *, rest: float) -> None:
+        for number in range(self._rounds):
+            # Every other round the other way round; the first must make the objects for the others.
+            order = ("operator", "direct") if number % 2 == 0 else ("direct", "operator")
+            for subject in order:
+                if subject == "operator" and ("operator" in self._only or number == 0):
+                    self._operator(bench, layout, size, number, rest=rest if number == self._rounds - 1 else 0)
+                elif subject == "direct" and "direct" in self._only:
+                    self._tell(bench.direct(layout=layout, number=number))
+        if bench.has_clusters() and "kuberay" in self._only:
+            self._tell(bench.kuberay(layout=layout, number=0))
+        if bench.has_clusters() and "lws" in self._only:
+            self._tell(bench.lws(layout=layout, number=0))
+        self._judge(layout, size)
+
+    def _operator(self, bench: Bench, layout: str, size: int, number: int, *, rest: float) -> None:
+        turn, steady = bench.operator(spec(layout), layout=layout, size=size, number=number, steady=rest)
+        if "operator" in self._only:
+            self._tell(turn)
+        if steady is not None:
+            self.rests.append(steady)
+            print(f"    {report.at_rest(steady)}", flush=True)
+
+    def _tell(self, turn: Turn) -> None:
+        self.turns.append(turn)
+        print(report.line(turn))
+        for detail in report.details(turn):
+            print(f"    {detail}", flush=True)
+
+    def _judge(self, layout: str, size: int) -> None:
+        mine = [t for t in self.turns if (t.subject, t.layout, t.size) == ("operator", layout, size)]
+        if not mine:
+            return
+        ratio = report.ratio(self.turns, layout, size)
+        if ratio is not None:
+            print(f"  {size}, {layout}: operator over direct apply {ratio:.2f} (median of {len(mine)})")
+        for goal in report.goals(mine[-1], ratio):
+            print(f"  {goal}")
+        for rest in self.rests:
+            if rest.size == size:
+                for goal in report.steady_goals(rest):
+                    print(f"  {goal}")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

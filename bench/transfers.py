@@ -1,11 +1,12 @@
-"""What a wrong transport would cost: time of a payload over the planned connector against the best one that was feasible.
+"""Regret of planned transports: time of a payload over the planned and the best feasible connector.
 
     python -m bench.transfers [--rounds 5] [--turns 3]
 
-For every scenario the planner chooses, told the payload by transport.edges[].payload. Each connector is also asked for by override, and those
-that the planner accepts are the feasible ones. All move the same payloads between pods of the test cluster, in one run and in turns, since a
-machine is not equally fast at all times. A connector's time is its best turn's median, and the quotient is the regret; that of what the
-planner takes when it is not told stands in brackets.
+For every scenario the planner chooses, with the payload in transport.edges[].payload. Each
+connector is also asked for by override, and those that the planner accepts are the feasible ones.
+All move the same payloads between pods of the test cluster, in one run and in turns, since a
+machine is not equally fast at all times. A connector's time is its best turn's median, and the
+quotient is the regret. In brackets: the regret of a plan without transport.edges[].payload.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ import math
 import statistics
 import sys
 
-from e2e import world
+from e2e import cluster_under_test
 from e2e.transfers import edges, pods
 from e2e.transfers.edges import ONE, TWO, Laid, Scenario
 from omni_operator.api.spec import Connector
 from omni_operator.children.names import Owner
-from omni_operator.planning.cost import SIZES
-from omni_operator.planning.model import Refused
-from omni_operator.planning.sizing import MIB
+from omni_operator.connectors.base import SIZES
+from omni_operator.planning.model import PlanError
+from omni_operator.topology.quantity import MIB
 
 SPACE = "bench-transfers"
 GOAL = 1.1
@@ -39,18 +40,18 @@ SCENARIOS = (
 def feasible(scenario: Scenario, owner: Owner) -> list[Laid]:
     """The edge over each connector that the planner accepts."""
     found = (edges.plan(scenario.forcing(connector), owner) for connector in Connector)
-    return [laid for laid in found if not isinstance(laid, Refused)]
+    return [laid for laid in found if not isinstance(laid, PlanError)]
 
 
 def chosen(scenario: Scenario, owner: Owner) -> str:
     """The planner's own choice of a transport."""
     found = edges.plan(scenario, owner)
-    assert not isinstance(found, Refused), found.message
+    assert not isinstance(found, PlanError), found.message
     return found.transport
 
 
 def medians(laid: Laid, sizes: list[int], rounds: int) -> dict[int, float]:
-    """Milliseconds by size; a payload that is lost has no time and is told; what loses all is no rival."""
+    """Milliseconds by size; a lost payload is printed and has no time; empty when all are lost."""
     found = pods.move(laid, sizes, rounds=rounds + 1)  # the first of a size warms up
     out = {}
     for size in sizes:
@@ -96,13 +97,14 @@ def main() -> int:
         help="engine images to use; those that are missing are built",
     )
     args = parser.parse_args()
-    world.up(with_engine="0.16" in args.images, with_standin=False)
+    cluster_under_test.up(with_engine="0.16" in args.images, with_standin=False)
     if "0.30" in args.images:
-        world.modern()
-    world.namespace(SPACE)
+        cluster_under_test.modern()
+    cluster_under_test.namespace(SPACE)
     owner, worst = Owner(namespace=SPACE, name="edge", uid="0"), 0.0
     print(
-        f"put and get of a payload in ms, best of {args.turns} medians of {args.rounds}; in brackets without transport.edges[].payload\n"
+        f"put and get of a payload in ms, best of {args.turns} medians of {args.rounds}; "
+        "in brackets without transport.edges[].payload\n"
     )
     print(f"{'scenario':32} {'payload':>8} {'planned':>28} regret  {'':26}  all that are feasible")
     for scenario, largest in SCENARIOS:

@@ -1,0 +1,1 @@
+"""What OmniDeployments cost, beside direct apply, KubeRay alone and LeaderWorkerSet."""
