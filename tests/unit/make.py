@@ -1,4 +1,4 @@
-"""Specs, nodes, plans and revisions in one line each, so that a test shows only what it is about."""
+"""Specs, nodes, plans and revisions in one line each, so that a test shows only its subject."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any
 from omni_operator.api.spec import OmniDeploymentSpec
 from omni_operator.children.names import Owner
 from omni_operator.children.revision import Revision, new_revision
-from omni_operator.planning.model import Plan, Planned, PodSecurity, Refused
-from omni_operator.planning.plan import make_plan
+from omni_operator.planning.model import Plan, PlanError, Planned
+from omni_operator.planning.planner import make_plan
 from omni_operator.topology.inventory import Inventory, Node, Taint
+from omni_operator.topology.namespace import PodSecurity
 
 GPU, HCA = "nvidia.com/gpu", "rdma/hca"
 OWNER = Owner(namespace="shop", name="omni", uid="7d1e9a04-0000-4000-8000-000000000001")
@@ -21,7 +22,7 @@ PRIVILEGED = PodSecurity.PRIVILEGED
 
 
 def raw_spec(**parts: Any) -> dict[str, Any]:
-    """The JSON of a spec; keywords replace its parts, and those of `model` and `engine` are merged."""
+    """The JSON of a spec; keywords replace its parts, and `model` and `engine` are merged."""
     raw: dict[str, Any] = {
         "model": {"name": MODEL, **parts.pop("model", {})},
         "engine": {"version": "0.16.0", **parts.pop("engine", {})},
@@ -37,25 +38,29 @@ def node(
     name: str,
     gpus: int = 0,
     *,
-    free: int | None = None,
+    available: int | None = None,
     rdma: int = 0,
-    rdma_free: int | None = None,
-    offers: Mapping[str, int] | None = None,
+    rdma_available: int | None = None,
+    allocatable: Mapping[str, int] | None = None,
     labels: Mapping[str, str] | None = None,
     taints: tuple[Taint, ...] = (),
     ready: bool = True,
     cordoned: bool = False,
 ) -> Node:
-    offered = {GPU: gpus, HCA: rdma, **(offers or {})}
-    left = {GPU: gpus if free is None else free, HCA: rdma if rdma_free is None else rdma_free, **(offers or {})}
+    allocated = {GPU: gpus, HCA: rdma, **(allocatable or {})}
+    left = {
+        GPU: gpus if available is None else available,
+        HCA: rdma if rdma_available is None else rdma_available,
+        **(allocatable or {}),
+    }
     return Node(
         name=name,
         labels={"kubernetes.io/hostname": name, **(labels or {})},
         taints=taints,
         ready=ready,
         cordoned=cordoned,
-        offers={key: count for key, count in offered.items() if count},
-        free={key: count for key, count in left.items() if offered.get(key)},
+        allocatable={key: count for key, count in allocated.items() if count},
+        available={key: count for key, count in left.items() if allocated.get(key)},
     )
 
 
@@ -71,7 +76,7 @@ RDMA_NODES = inventory(node("a", 2, rdma=8), node("b", 2, rdma=8))
 
 def plan(
     of: OmniDeploymentSpec, nodes: Inventory = TWO_NODES, *, security: PodSecurity = PRIVILEGED
-) -> Planned | Refused:
+) -> Planned | PlanError:
     return make_plan(spec=of, inventory=nodes, pod_security=security)
 
 
@@ -81,9 +86,9 @@ def planned(of: OmniDeploymentSpec, nodes: Inventory = TWO_NODES, *, security: P
     return found.plan
 
 
-def refused(of: OmniDeploymentSpec, nodes: Inventory = TWO_NODES, *, security: PodSecurity = PRIVILEGED) -> Refused:
+def refused(of: OmniDeploymentSpec, nodes: Inventory = TWO_NODES, *, security: PodSecurity = PRIVILEGED) -> PlanError:
     found = plan(of, nodes, security=security)
-    assert isinstance(found, Refused), found
+    assert isinstance(found, PlanError), found
     return found
 
 

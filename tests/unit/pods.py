@@ -1,18 +1,19 @@
 """The pods behind rendered children, and a small scheduler that tries every placement of them.
 
-It reads what the API server would read (requests, selectors, tolerations, required affinity), not the plan, so it judges
-planner and builders together.
+It reads what the API server would read (requests, selectors, tolerations, required affinity), not
+the plan, so it judges planner and builders together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from omni_operator.children import mooncake_master, ray_cluster, serving
 from omni_operator.children.names import Owner
 from omni_operator.children.revision import Revision
+from omni_operator.planning.capacity import Capacity
 from omni_operator.topology.inventory import Node, Toleration, matches_affinity
 
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
@@ -66,28 +67,34 @@ def pods_of(owner: Owner, revision: Revision, replicas: int) -> list[SimplePod]:
 
 
 def hosts(pod: SimplePod, nodes: Sequence[Node]) -> list[str]:
-    """Nodes that a pod could be bound to if they were empty, looking at it alone."""
+    """Nodes that a pod could be bound to if they were empty and it were the only one."""
     able = _able([pod], nodes)[0]
-    return [n.name for n in able if all(n.offers.get(r, 0) >= count for r, count in pod.demands.items())]
+    return [n.name for n in able if all(n.allocatable.get(r, 0) >= count for r, count in pod.demands.items())]
 
 
-def can_place(pods: Sequence[SimplePod], nodes: Sequence[Node], *, measure: Literal["free", "offers"]) -> bool:
-    """Whether any placement satisfies every pod (affinity is judged on the whole placement, as after all are bound)."""
-    left = {node.name: dict(getattr(node, measure)) for node in nodes}
+def can_place(pods: Sequence[SimplePod], nodes: Sequence[Node], *, capacity: Capacity) -> bool:
+    """Whether any placement satisfies every pod.
+
+    Affinity is evaluated on the whole placement, as after all pods are bound.
+    """
+    left = {node.name: dict(node.available if capacity is Capacity.AVAILABLE else node.allocatable) for node in nodes}
     return _search(pods, _able(pods, nodes), left, ())
 
 
 def can_follow_wherever_the_first_goes(pods: Sequence[SimplePod], nodes: Sequence[Node]) -> bool:
-    """Whether empty nodes can hold all pods on whichever node the scheduler, looking at it alone, places the first."""
-    offers = {node.name: dict(node.offers) for node in nodes}
+    """Whether empty nodes fit all pods for any node of the first pod.
+
+    The scheduler places the first pod without regard to the others.
+    """
+    allocatable = {node.name: dict(node.allocatable) for node in nodes}
     able = _able(pods, nodes)
     starts = [
         n
         for n in able[0]
-        if all(n.offers.get(r, 0) >= count for r, count in pods[0].demands.items()) and _friendly(pods[:1], (n,))
+        if all(n.allocatable.get(r, 0) >= count for r, count in pods[0].demands.items()) and _friendly(pods[:1], (n,))
     ]
     return bool(starts) and all(
-        _search(pods, [[start], *able[1:]], {name: dict(left) for name, left in offers.items()}, (), twins=False)
+        _search(pods, [[start], *able[1:]], {name: dict(left) for name, left in allocatable.items()}, (), twins=False)
         for start in starts
     )
 

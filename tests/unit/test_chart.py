@@ -1,4 +1,7 @@
-"""The ways to install the operator - chart, kustomize base, image - say the same thing, and no more rights than tests/api uses."""
+"""The ways to install the operator agree: chart, kustomize base, image.
+
+None grants more rights than tests/api uses.
+"""
 
 import functools
 import json
@@ -16,15 +19,19 @@ from prometheus_client.exposition import generate_latest
 import omni_operator
 from e2e.cluster import binaries, shell
 from e2e.cluster.modules import KUBERNETES
-from omni_operator.controller.metrics import Metrics
-from omni_operator.controller.settings import Settings
+from omni_operator.controller.runtime.metrics import Metrics
+from omni_operator.controller.runtime.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART, BASE = ROOT / "charts/omni-operator", ROOT / "manifests/base"
 CRD = ROOT / "crds/omni.vllm.ai_omnideployments.yaml"
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 OWN_LABELS = {"app.kubernetes.io/name": "omni-operator", "app.kubernetes.io/instance": "omni-operator"}
-EVERYTHING = ("metrics.serviceMonitor.enabled=true", "metrics.prometheusRule.enabled=true", "podDisruptionBudget.enabled=true")  # fmt: skip
+EVERYTHING = (
+    "metrics.serviceMonitor.enabled=true",
+    "metrics.prometheusRule.enabled=true",
+    "podDisruptionBudget.enabled=true",
+)
 NOTHING = ("metrics.service=false", "networkPolicy.enabled=false", "rbac.create=false", "serviceAccount.create=false")
 DEFAULT_KINDS = {"ClusterRole", "ClusterRoleBinding", "Deployment", "NetworkPolicy", "Service", "ServiceAccount"}
 
@@ -207,9 +214,9 @@ def test_image_can_be_another(sets: tuple[str, ...], image: str):
     ],
 )
 def test_bad_values_are_refused(wrong: str, message: str):
-    with pytest.raises(shell.CommandError) as refusal:
+    with pytest.raises(shell.CommandError) as caught:
         helm(wrong)
-    assert message in str(refusal.value)
+    assert message in str(caught.value)
 
 
 def test_a_service_monitor_without_a_service_is_refused():
@@ -266,6 +273,9 @@ def test_generated_files_are_current():
 def checkout(tmp_path: Path) -> Path:
     for name in ("charts", "crds", "docs", "hack", "manifests"):
         subprocess.run(["cp", "-r", ROOT / name, tmp_path], check=True)
+    frozen = "operator/omni_operator/api/frozen_defaults.json"
+    (tmp_path / frozen).parent.mkdir(parents=True)
+    (tmp_path / frozen).write_text((ROOT / frozen).read_text())
     return tmp_path
 
 

@@ -1,4 +1,4 @@
-"""The page of all pairs of node kinds: it is whole, and the order of two nodes changes nothing on it."""
+"""The page of all pairs of node kinds is complete and does not depend on the nodes' order."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def test_every_table_has_all_pairs_and_every_note_is_used() -> None:
         cells = [text.strip() for row in rows for text in row.strip("|").split("|")[1:]]
         assert len(cells) == len(KINDS) ** 2 >= 64
         assert all(cells)
-        told = [int(number) for number in re.findall(r"^(\d+)\. `?\w", table, flags=re.MULTILINE)]
-        assert told == sorted({int(n) for text in cells for n in re.findall(r"\[(\d+)\]", text)})
+        numbered = [int(number) for number in re.findall(r"^(\d+)\. `?\w", table, flags=re.MULTILINE)]
+        assert numbered == sorted({int(n) for text in cells for n in re.findall(r"\[(\d+)\]", text)})
 
 
 @pytest.mark.parametrize("pipeline", PIPELINES, ids=lambda pipeline: pipeline.title.partition(":")[0])

@@ -1,7 +1,8 @@
-"""Files that must agree with each other, and the rules of the Kubernetes API that no tool checks for us."""
+"""Files that must agree with each other, and rules of the Kubernetes API that no tool checks."""
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -131,7 +132,7 @@ def test_null_is_nowhere() -> None:
 
 
 def test_defaults_are_what_the_models_have() -> None:
-    """The API server writes the schema's, the controller and the CLI the models': they must not differ."""
+    """The schema's defaults (API server) are those of the models (controller, CLI)."""
     schema = model_schema(OmniDeploymentSpec)
 
     def filled(node: Schema, value: Any) -> Any:
@@ -171,3 +172,16 @@ def test_reasons_are_words_and_explained() -> None:
     assert all(reason.value.isalpha() and reason.value[0].isupper() for reason in Reason)
     assert all(reason.explanation.endswith(".") for reason in Reason)
     assert len({reason.value for reason in Reason}) == len(Reason)
+
+
+def test_a_reconcile_reads_as_one_sentence() -> None:
+    """The steps are those of docs/explanation/architecture.md."""
+    tree = ast.parse((ROOT / "operator/omni_operator/controller/reconcile.py").read_text())
+    functions = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.AsyncFunctionDef)}
+    found = functions["reconcile"]
+    assert found.end_lineno is not None
+    assert found.end_lineno - found.lineno < 40
+    nodes = sorted((n for n in ast.walk(found) if isinstance(n, ast.Call)), key=lambda node: node.lineno)
+    calls = [ast.unparse(node.func) for node in nodes]
+    steps = ["self.snapshots.take", "self._decide", "plan_actions", "self._executor.execute", "build_status"]
+    assert [call for call in calls if call in steps] == steps

@@ -1,4 +1,4 @@
-"""The situations whose children are kept in tests/golden: one per thing that changes what is made."""
+"""The situations whose children are kept in tests/golden, one for each thing that changes them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from omni_operator.api.spec import OmniDeploymentSpec
-from omni_operator.children import sweeper
+from omni_operator.children import cleanup_pod
 from omni_operator.children.names import Owner, node_folder
-from omni_operator.children.render import children
+from omni_operator.children.render import with_record as children
 from omni_operator.children.revision import Revision
-from omni_operator.planning.model import PodSecurity
 from omni_operator.topology.inventory import Inventory
+from omni_operator.topology.namespace import PodSecurity
 from tests.unit import make
 from tests.unit.make import OWNER, inventory, node
 
@@ -115,7 +115,7 @@ HUNYUAN: dict[
 
 def _pool(*names: str) -> Inventory:
     labels = {"pool": "gpu", "gpu-model": "a100", ZONE: "a"}
-    return inventory(*(node(n, rdma=8, offers={"nvidia.com/mig-2g.20gb": 4}, labels=labels) for n in names))
+    return inventory(*(node(n, rdma=8, allocatable={"nvidia.com/mig-2g.20gb": 4}, labels=labels) for n in names))
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class Case:
     nodes: Inventory = make.TWO_NODES
     security: PodSecurity = make.PRIVILEGED
     owner: Owner = OWNER
-    sweeps: tuple[str, ...] = field(default=())
+    cleanup_folders: tuple[str, ...] = field(default=())
 
     def revision(self) -> Revision:
         """Its name is fixed, so that a change of one field is not a change of every file's name."""
@@ -134,14 +134,16 @@ class Case:
         revision = self.revision()
         made = children(self.owner, revision, replicas=self.spec.replicas, service=self.spec.serving.service)
         folder = node_folder(self.owner, revision.name, 0)
-        for where in self.sweeps:
-            made.append(sweeper.build(self.owner, self.spec.engine, revision=revision.name, node=where, folder=folder))
+        for where in self.cleanup_folders:
+            made.append(
+                cleanup_pod.build(self.owner, self.spec.engine, revision=revision.name, node=where, folder=folder)
+            )
         return made
 
 
 CASES = {
     "two-nodes-tcp": Case(make.spec()),
-    "one-node-shm": Case(make.spec(), make.ONE_NODE, sweeps=("a",)),
+    "one-node-shm": Case(make.spec(), make.ONE_NODE, cleanup_folders=("a",)),
     "rdma": Case(make.spec(), make.RDMA_NODES),
     "cpu": Case(make.spec(**CPU), inventory(node("a"))),
     "restricted": Case(make.spec(**WEIGHTS), make.RDMA_NODES, PodSecurity.RESTRICTED),
@@ -167,6 +169,8 @@ LONGEST = Case(  # names of the greatest length, and shared memory
     make.spec(replicas=32),
     inventory(*(node(f"n{number:02}", 3) for number in range(32))),
     owner=Owner(namespace="n" * 63, name="a" * 40, uid=OWNER.uid),
-    sweeps=("a",),
+    cleanup_folders=("a",),
 )
-LONGEST_STORE = replace(LONGEST, nodes=inventory(*(node(f"n{number:02}", 2) for number in range(48))), sweeps=())
+LONGEST_STORE = replace(
+    LONGEST, nodes=inventory(*(node(f"n{number:02}", 2) for number in range(48))), cleanup_folders=()
+)

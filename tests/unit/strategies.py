@@ -1,4 +1,7 @@
-"""Hypothesis strategies for nodes and specs: small worlds in which every rule of the planner can meet every other."""
+"""Hypothesis strategies for nodes and specs.
+
+Clusters are small, and every rule of the planner can meet every other.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,15 @@ from hypothesis import assume, event
 from hypothesis import strategies as st
 
 from omni_operator.api.spec import OmniDeploymentSpec
-from omni_operator.engine.connector import Transport
+from omni_operator.connectors.transport import Transport
 from omni_operator.engine.pipeline import StageKind, catalog
-from omni_operator.engine.records import release_of
-from omni_operator.engine.release import Mover
+from omni_operator.engine.release import PayloadSender
+from omni_operator.engine.releases import release_of
 from omni_operator.planning.cost import Load, cost
-from omni_operator.planning.model import Plan, Planned, PodSecurity, Refused
-from omni_operator.planning.plan import make_plan
+from omni_operator.planning.model import Plan, PlanError, Planned
+from omni_operator.planning.planner import make_plan
 from omni_operator.topology.inventory import Inventory, Node, Taint
+from omni_operator.topology.namespace import PodSecurity
 from tests.unit import make
 
 Nodes = tuple[Node, ...]
@@ -31,10 +35,10 @@ def nodes(draw: st.DrawFn, *, most: int = 4) -> tuple[Node, ...]:
 
 @st.composite
 def node(draw: st.DrawFn, name: str, *, all_free: bool = False) -> Node:
-    offers = {make.GPU: draw(st.integers(0, 4)), make.HCA: draw(st.sampled_from((0, 0, 1, 2, 3, 8)))}
-    offers[OTHER_HCA] = draw(st.sampled_from((0, 0, 0, 4)))
-    offers = {resource: count for resource, count in offers.items() if count}
-    free = {r: count if all_free else draw(st.integers(0, count)) for r, count in offers.items()}
+    allocatable = {make.GPU: draw(st.integers(0, 4)), make.HCA: draw(st.sampled_from((0, 0, 1, 2, 3, 8)))}
+    allocatable[OTHER_HCA] = draw(st.sampled_from((0, 0, 0, 4)))
+    allocatable = {resource: count for resource, count in allocatable.items() if count}
+    available = {r: count if all_free else draw(st.integers(0, count)) for r, count in allocatable.items()}
     labels = {"kubernetes.io/hostname": name}
     if zone := draw(st.sampled_from(("", "x", "x", "y"))):
         labels[ZONE] = zone
@@ -45,8 +49,8 @@ def node(draw: st.DrawFn, name: str, *, all_free: bool = False) -> Node:
         taints=(Taint("gpu", "yes", "NoSchedule"),) if tainted else (),
         ready=all_free or draw(st.integers(0, 9)) > 0,
         cordoned=not all_free and draw(st.integers(0, 9)) == 0,
-        offers=offers,
-        free=free,
+        allocatable=allocatable,
+        available=available,
     )
 
 
@@ -82,7 +86,8 @@ def specs(draw: st.DrawFn) -> OmniDeploymentSpec:
     return make.spec(model={"name": name}, engine={"version": version}, **parts)
 
 
-# Every kind of edge and every way to share devices: middle stages, chunks that may be whole and that may not, KV cache, prompts.
+# Every kind of edge and every way to share devices: middle stages, chunks that may be whole and
+# that may not, KV cache, prompts.
 MODERN = (
     "qwen2_5_omni",
     "qwen3_omni_moe",
@@ -102,10 +107,10 @@ MODERN = (
 def modern_specs(draw: st.DrawFn) -> OmniDeploymentSpec:
     """Specs for releases without the Ray backend."""
     entry = catalog()[draw(st.sampled_from(MODERN))]
-    line = draw(st.sampled_from([line for line in entry.releases if line not in {"0.14", "0.16"}]))
-    pipeline = entry.releases[line]
-    backends = ["Auto", "Local"] if line == "0.18" else ["Auto", "Auto", "Local", "Headless"]
-    engine: dict[str, Any] = {"version": f"{line}.0", "backend": draw(st.sampled_from(backends))}
+    series = draw(st.sampled_from([series for series in entry.releases if series not in {"0.14", "0.16"}]))
+    pipeline = entry.releases[series]
+    backends = ["Auto", "Local"] if series == "0.18" else ["Auto", "Auto", "Local", "Headless"]
+    engine: dict[str, Any] = {"version": f"{series}.0", "backend": draw(st.sampled_from(backends))}
     if draw(st.booleans()):
         engine["nixl"] = draw(st.booleans())
     if draw(st.integers(0, 3)) == 0:
@@ -141,7 +146,7 @@ def modern_specs(draw: st.DrawFn) -> OmniDeploymentSpec:
             own["accelerators"] = draw(st.integers(1, 2))
         if draw(st.booleans()):
             own["nodeSelector"] = {"kubernetes.io/hostname": draw(st.sampled_from("ab"))}
-        elif draw(st.booleans()) and line != "0.18":
+        elif draw(st.booleans()) and series != "0.18":
             own["replicas"] = draw(st.integers(1, 3))
         parts["stages"] = [own]
     if draw(st.integers(0, 7)) == 0:
@@ -153,9 +158,9 @@ security_levels = st.sampled_from((PodSecurity.PRIVILEGED, *PodSecurity))
 KINDS = {"ray": specs, "modern": modern_specs}
 
 
-def plan(spec: OmniDeploymentSpec, nodes: Nodes, security: PodSecurity) -> Planned | Refused:
+def plan(spec: OmniDeploymentSpec, nodes: Nodes, security: PodSecurity) -> Planned | PlanError:
     """The planner's answer, with what is not free held by others."""
-    held = [(n.name, {r: count - n.free[r] for r, count in n.offers.items()}) for n in nodes]
+    held = [(n.name, {r: count - n.available[r] for r, count in n.allocatable.items()}) for n in nodes]
     found = make_plan(spec=spec, inventory=Inventory.of(nodes, held), pod_security=security)
     done = isinstance(found, Planned)
     event(f"{found.plan.backend} {found.plan.strategy} {found.plan.transport}" if done else found.reason.value)
@@ -163,32 +168,38 @@ def plan(spec: OmniDeploymentSpec, nodes: Nodes, security: PodSecurity) -> Plann
 
 
 def a_plan(spec: OmniDeploymentSpec, nodes: Nodes, security: PodSecurity) -> Plan:
-    """The plan, of worlds that have one."""
+    """The plan, of clusters that have one."""
     found = plan(spec, nodes, security)
     assume(isinstance(found, Planned))
     assert isinstance(found, Planned)
     return found.plan
 
 
-def badness(found: Planned | Refused, spec: OmniDeploymentSpec) -> tuple[int, int, int]:
-    """Refused is worst, then waiting, then what loses streaming; between equals, what it costs to move the payloads."""
-    if isinstance(found, Refused):
+def badness(found: Planned | PlanError, spec: OmniDeploymentSpec) -> tuple[int, int, int]:
+    """The order of plans, best last.
+
+    No plan is worst, then one that waits, then one without async_chunk, then the cost of payloads.
+    """
+    if isinstance(found, PlanError):
         return (2, 0, 0)
-    shipped = catalog()[found.plan.pipeline].releases[found.plan.line]
-    moved = sum(cost(transport, loads).weight for transport, loads in _carried(found.plan, spec))
-    return (int(found.waits_for is not None), int(shipped.async_chunk != found.plan.streams), moved)
+    shipped = catalog()[found.plan.pipeline].releases[found.plan.series]
+    moved = sum(cost(transport, loads).weight for transport, loads in _loads(found.plan, spec))
+    return (int(found.waits_for is not None), int(shipped.async_chunk != found.plan.async_chunk), moved)
 
 
-def _carried(made: Plan, spec: OmniDeploymentSpec) -> list[tuple[Transport, list[Load]]]:
-    """What passes over each connector: where workers move payloads, edges that meet in a stage have one."""
-    told = {(said.from_stage, said.to_stage) for said in spec.transport.edges if said.payload is not None}
-    by_workers = release_of(made.line).mover is Mover.WORKERS
+def _loads(made: Plan, spec: OmniDeploymentSpec) -> list[tuple[Transport, list[Load]]]:
+    """What passes over each connector.
+
+    Where workers send payloads, edges that meet in a stage have one connector.
+    """
+    stated = {(said.from_stage, said.to_stage) for said in spec.transport.edges if said.payload is not None}
+    by_workers = release_of(made.series).payload_sender is PayloadSender.WORKERS
     found: list[tuple[set[int], set[int], Transport, list[Load]]] = []
     for edge in made.edges:
         if edge.connector is None:
             continue
         mine = ({edge.producer}, {edge.consumer}, Transport(edge.connector, edge.protocol))
-        loads = [Load(edge.reach, edge.payload_bytes, (edge.from_stage, edge.to_stage) in told)]
+        loads = [Load(edge.reach, edge.payload_bytes, (edge.from_stage, edge.to_stage) in stated)]
         for other in [o for o in found if by_workers and (o[0] & mine[1] or o[1] & mine[0])]:
             found.remove(other)
             mine = (mine[0] | other[0], mine[1] | other[1], mine[2])
