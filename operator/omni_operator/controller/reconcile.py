@@ -107,8 +107,7 @@ class Reconciler:
         if results.refused:
             raise ApiError(422, "ChildRefused", "; ".join(results.refused))
         others = NOT_OWNED_SECONDS if results.not_owned or actions.not_owned else None
-        dry_run = self.collector.dry_runs.repeat_after(omni.uid)
-        waits = (actions.requeue_after, update.requeue_after, rest, others, dry_run)
+        waits = (actions.requeue_after, update.requeue_after, rest, others)
         return min((seconds for seconds in waits if seconds is not None), default=None)
 
     def _known(self, key: str) -> Omni | None:

@@ -18,7 +18,7 @@ from typing import Any
 import aiohttp
 
 from omni_operator.controller.apply.children import steady
-from omni_operator.controller.state.signals import DRY_RUN_REPEAT_SECONDS, DryRunResult
+from omni_operator.controller.state.signals import DryRunResult
 from omni_operator.controller.state.snapshot import Snapshot
 from omni_operator.kube.client import ApiError, Kube
 from omni_operator.kube.kinds import BY_KIND
@@ -53,13 +53,6 @@ class DryRuns:
     def result(self, uid: str) -> DryRunResult | None:
         """The last answer."""
         return self._results.get(uid)
-
-    def repeat_after(self, uid: str) -> float | None:
-        """Seconds after which a refusal is asked again."""
-        found = self._results.get(uid)
-        if found is None or not found.errors:
-            return None
-        return max(0.0, DRY_RUN_REPEAT_SECONDS - (self.now() - found.at).total_seconds())
 
     def start(self, snapshot: Snapshot, revision: str, objects: Objects) -> None:
         """Asks in the background, unless that is being done."""

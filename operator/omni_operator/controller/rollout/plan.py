@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import Any
 
 from omni_operator import __version__
+from omni_operator.api.conditions import Reason
 from omni_operator.children import names
 from omni_operator.children.names import COMPONENT, REPLICA, REVISION, Component, node_folder
 from omni_operator.controller.rollout import backoff, shared_memory, teardown
@@ -34,7 +35,7 @@ from omni_operator.controller.rollout.lost_peers import servers_with_lost_peers
 from omni_operator.controller.rollout.rendering import Renderer, Rendering
 from omni_operator.controller.state.event import EventRecord
 from omni_operator.controller.state.objects import Child, Pod
-from omni_operator.controller.state.signals import ReplicaKey
+from omni_operator.controller.state.signals import DRY_RUN_REPEAT_SECONDS, ReplicaKey
 from omni_operator.controller.state.snapshot import ChildKey, Snapshot, StoredRevision
 from omni_operator.engine.warm_up import first_request
 
@@ -82,6 +83,11 @@ class _Plan:
         folders = shared_memory.clean(builder, snapshot, keep=wanted)
         if target is not None and not wanted and not folders and not draining and snapshot.has_finalizer:
             builder.step([SetFinalizer(present=False)])
+        answer = snapshot.signals.dry_run
+        refused = self.decision.rejected is not None and self.decision.rejected.reason is Reason.CHILD_REFUSED
+        if answer is not None and refused and self.decision.dry_run is None:
+            # One that is being asked again brings its answer itself.
+            builder.requeue(DRY_RUN_REPEAT_SECONDS - (snapshot.now - answer.at).total_seconds())
         return ActionPlan(
             steps=shared_memory.with_record(builder, snapshot),
             draining=tuple(sorted(draining)),

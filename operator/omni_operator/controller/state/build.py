@@ -129,7 +129,7 @@ def _revisions(
         if name in found or name in unreadable:
             continue
         if (made := load_record(child, revision.from_copy)) is not None:
-            found[name] = StoredRevision(revision=made, created="", rebuilt=True)
+            found[name] = StoredRevision(revision=made, created="")
     return found, tuple(sorted(unreadable))
 
 

@@ -32,14 +32,11 @@ class StoredRevision:
         revision: The revision.
         created: Creation of its ConfigMap; empty while it has none.
         rendered_by: Version of the operator that made its children.
-        rebuilt: Its ConfigMap is gone, and the revision was read from the record that its children
-            keep.
     """
 
     revision: Revision
     created: str
     rendered_by: str = __version__
-    rebuilt: bool = False
 
     @property
     def name(self) -> str:

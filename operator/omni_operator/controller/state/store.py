@@ -16,7 +16,6 @@ from omni_operator.kube.client import Kube
 from omni_operator.kube.kinds import CHILD_KINDS, NAMESPACE, NODE, POD, RAY_CLUSTER
 from omni_operator.kube.reflector import JsonDecoder, NarrowDecoder, Reflector
 from omni_operator.topology.inventory import Inventory
-from omni_operator.topology.namespace import PodSecurity
 
 Index = dict[str, dict[tuple[str, str], Any]]
 # Bound and not ended: only these hold resources of a node.
@@ -119,19 +118,6 @@ class Store:
     def pods_of(self, key: str) -> tuple[Pod, ...]:
         """Pods, by name."""
         return tuple(sorted(self._pods_of.get(key, {}).values(), key=lambda p: p.name))
-
-    def pod_security(self, namespace: str) -> PodSecurity | None:
-        """Level that a namespace enforces.
-
-        None while its watch has not brought the namespace yet.
-        """
-        found = self.namespaces.get("", namespace)
-        return found.pod_security if found else None
-
-    def is_terminating(self, namespace: str) -> bool:
-        """Whether a namespace is being deleted."""
-        found = self.namespaces.get("", namespace)
-        return found is not None and found.terminating
 
     def inventory(self, *, without: str) -> Inventory:
         """Nodes, with what the pods of all others hold taken off.

@@ -128,3 +128,20 @@ async def test_what_drains_for_its_successor_does_not_come_back(running: Harness
     running.node("b", gpus=9)
     assert [what for how, what in await running.reconcile() if how == "make" and old in what] == []
     assert running.revision not in {old, new}
+
+
+async def test_a_refusal_of_an_edit_that_was_taken_back_asks_for_nothing(running: Harness) -> None:
+    """Nor does one that is being asked: its answer brings the next reconcile."""
+    before = running.spec
+    running.edit(**EDIT)
+    running.refuse_dry = {"Pod": MISSING}
+    await running.reconcile()
+    assert running.requeue_after == 60
+    running.later(60)
+    assert await running.reconciler.reconcile(running.key) is None
+    running.spec = before
+    running.edit()
+    await running.reconcile()
+    running.later(600)
+    await running.reconcile()
+    assert running.requeue_after is None
