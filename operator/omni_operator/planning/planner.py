@@ -19,6 +19,7 @@ from omni_operator.planning.build import build_plan
 from omni_operator.planning.capacity import Capacity, NodeCapacity
 from omni_operator.planning.context import TransportContext
 from omni_operator.planning.demand import StageDemand, demands
+from omni_operator.planning.feasibility import shortage
 from omni_operator.planning.layout import Layout, layouts
 from omni_operator.planning.model import PlanError, Planned
 from omni_operator.planning.overrides import bad_overrides
@@ -137,7 +138,7 @@ def _choose(
         plan = build_plan(
             found, spec=spec, stages=needs[found.layout.backend], node_capacity=node_capacity, pod_security=pod_security
         )
-        return Planned(plan=plan, waits_for=None if found.fits_now else _waits(found, node_capacity))
+        return Planned(plan=plan, waits_for=_waits(found, node_capacity))
     if isinstance(found, MixedStore):
         message = (
             "transport.edges: the edges would use one Mooncake store with both rdma and tcp, which Mooncake refuses; "
@@ -179,18 +180,5 @@ def _streaming(pipeline: Pipeline) -> tuple[bool, ...]:
     return (pipeline.async_chunk,)
 
 
-def _waits(best: Best, node_capacity: NodeCapacity) -> str:
-    """What a layout needs and what is free of it."""
-    shapes = best.layout.shapes
-    needs = {
-        node_capacity.accelerator: node_capacity.copies * sum(shape.copies * shape.accelerators for shape in shapes)
-    }
-    if best.rdma_request is not None:
-        pods = sum(shape.copies for shape in shapes if shape.name in best.rdma_request.pods)
-        needs[best.rdma_request.resource] = node_capacity.copies * pods
-    said = []
-    for resource, count in needs.items():
-        if resource is not None:
-            free = ", ".join(f"{n.name}: {n.available.get(resource, 0)}" for n in node_capacity.nodes[:8])
-            said.append(f"{count} x {resource}, free now: {free}")
-    return f"needs {' and '.join(said)}; pods stay Pending until others release theirs"
+def _waits(best: Best, node_capacity: NodeCapacity) -> str | None:
+    return None if best.fits_now else shortage(best.layout, best.rdma_request, node_capacity)

@@ -26,7 +26,7 @@ from omni_operator.children.revision import (
 from omni_operator.controller.state.followers import waits_for_leader
 from omni_operator.controller.state.signals import DRY_RUN_REPEAT_SECONDS
 from omni_operator.controller.state.snapshot import Snapshot, StoredRevision
-from omni_operator.planning.feasibility import is_still_feasible
+from omni_operator.planning.feasibility import is_still_feasible, waits_now
 from omni_operator.planning.model import PlanError, Planned
 from omni_operator.topology.inventory import Inventory
 from omni_operator.topology.namespace import PodSecurity
@@ -98,7 +98,7 @@ def decide(snapshot: Snapshot, *, make_plan: MakePlan, inventory: Callable[[], I
         assert target is not None
         lost = _cannot_be_scheduled(snapshot, target, inventory) or _is_forbidden_now(snapshot, target)
         if not lost:
-            return Decision(target=target, spec=spec, waits_for=_waits_for(snapshot, target))
+            return Decision(target=target, spec=spec, waits_for=_waits_for(snapshot, target, spec, inventory))
     return _newly_planned(snapshot, spec, make_plan(spec), current=current, respawn=bool(same))
 
 
@@ -211,13 +211,18 @@ def _readable(snapshot: Snapshot, current: StoredRevision | None) -> OmniDeploym
     return spec
 
 
-def _waits_for(snapshot: Snapshot, target: StoredRevision) -> str:
-    """The first pod that the scheduler finds no node for.
+def _waits_for(
+    snapshot: Snapshot, target: StoredRevision, spec: OmniDeploymentSpec, inventory: Callable[[], Inventory]
+) -> str:
+    """What the plan is short of, and the first pod that the scheduler finds no node for.
 
-    One that only follows another is no cause.
+    A pod that only follows another is no cause.
     """
     stuck = [p for p in snapshot.pods_of(target.name) if p.unschedulable and not waits_for_leader(snapshot, target, p)]
-    return f"pods wait for free capacity; {stuck[0].name}: {stuck[0].unschedulable}" if stuck else ""
+    if not stuck:
+        return ""
+    short = waits_now(target.revision.plan, spec=spec, inventory=inventory()) or "pods wait for free capacity"
+    return f"{short}; {stuck[0].name}: {stuck[0].unschedulable}"
 
 
 def _is_forbidden_now(snapshot: Snapshot, target: StoredRevision) -> bool:

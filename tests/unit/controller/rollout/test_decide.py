@@ -264,6 +264,17 @@ def test_waiting_names_the_pod_that_is_the_cause() -> None:
     assert "Insufficient nvidia.com/gpu" in cluster.decide().waits_for
 
 
+def test_waiting_names_what_is_short_also_when_others_took_it_after_the_plan_was_made() -> None:
+    cluster = FakeCluster(nodes=inventory(node("a", 4)))
+    cluster.reconcile()
+    cluster.pod(Component.WORKER, node="", unschedulable="Insufficient nvidia.com/gpu")
+    assert cluster.decide().waits_for.startswith("pods wait for free capacity; ")  # planning finds nothing short
+    cluster.nodes = inventory(node("a", 4, available=1))
+    waits_for = cluster.decide().waits_for
+    assert "x nvidia.com/gpu, free now: a: 1;" in waits_for
+    assert "Insufficient nvidia.com/gpu" in waits_for
+
+
 def test_a_server_that_follows_its_worker_is_no_cause_before_that_is_placed() -> None:
     """At every start on one node the server is there first; Planned must not change for that."""
     cluster = FakeCluster(nodes=ONE_NODE)
