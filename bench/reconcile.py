@@ -1,12 +1,15 @@
-"""What an OmniDeployment costs: API requests, CPU, memory, time to Ready, beside direct apply, KubeRay alone and LeaderWorkerSet.
+"""What an OmniDeployment costs, beside direct apply, KubeRay alone and LeaderWorkerSet.
 
-    python -m bench.reconcile [--sizes 20,100,300] [--rounds 2] [--steady-seconds 300] [--layout Spread,OneNode]
-                              [--only operator,direct,kuberay,lws] [--markdown docs/reference/cost.md]
+    python -m bench.reconcile [--sizes 20,100,300] [--rounds 2] [--steady-seconds 300]
+                              [--layout Spread,OneNode] [--only operator,direct,kuberay,lws]
+                              [--markdown docs/reference/cost.md]
 
-A real control plane (etcd, kube-apiserver, controller manager, scheduler, KubeRay) with KWOK nodes instead of kubelets, all of it on
-loopback: servers are fakes that answer the first request there. The operator and direct apply of the very objects that it made take
-turns in one run, so the ratio holds when the machine's speed changes. KubeRay alone gets the same RayClusters, LeaderWorkerSet groups
-of as many pods. Requests are counted in the API server's audit log, which has those three managers' only.
+API requests, CPU, memory and time to Ready, on a real control plane (etcd, kube-apiserver,
+controller manager, scheduler, KubeRay) with KWOK nodes instead of kubelets, all of it on loopback:
+servers are fakes that answer the first request there. The operator and direct apply of the very
+objects that it made take turns in one run, so the ratio holds when the machine's speed changes.
+KubeRay alone gets the same RayClusters, LeaderWorkerSet groups of as many pods. The API server's
+audit log, which has those three managers' requests only, is what is counted.
 """
 
 from __future__ import annotations

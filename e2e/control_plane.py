@@ -1,8 +1,9 @@
 """A Kubernetes control plane without kubelets, on loopback: for tests of the API and for benches.
 
-`ControlPlane(folder).up()` starts etcd and kube-apiserver (RBAC on, admission as in a cluster); `up(controllers=True)` adds
-kube-controller-manager, kube-scheduler, KWOK (fake nodes whose pods become Ready) and KubeRay's operator. All addresses are
-loopback ones, those of fake pods too, so that nothing that is sent to a pod leaves this machine.
+`ControlPlane(folder).up()` starts etcd and kube-apiserver (RBAC on, admission as in a cluster);
+`up(controllers=True)` adds kube-controller-manager, kube-scheduler, KWOK (fake nodes whose pods
+become Ready) and KubeRay's operator. All addresses are loopback ones, those of fake pods too, so
+that nothing that is sent to a pod leaves this machine.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from e2e.cluster import binaries
 
 ROOT = Path(__file__).parent.parent
 OPERATOR_USER = "system:serviceaccount:omni-system:omni-operator"
-# name -> (user, groups). The operators under test have exactly the rights of their manifests; the rest of the control plane has all.
+# name -> (user, groups). The operators under test have exactly the rights of their manifests; the
+# rest of the control plane has all.
 _USERS = {
     "admin": ("admin", "system:masters"),
     "operator": (OPERATOR_USER, "system:serviceaccounts,system:serviceaccounts:omni-system"),
@@ -40,7 +42,8 @@ _USERS = {
     "kwok": ("kwok", "system:masters"),
 }
 _UNVERIFIED = ssl._create_unverified_context()
-# The API server refuses EndpointSlices with loopback addresses, so their controllers would only fail, over and over.
+# The API server refuses EndpointSlices with loopback addresses, so their controllers would only
+# fail, over and over.
 _CONTROLLERS = "*,-endpoints-controller,-endpointslice-controller,-endpointslice-mirroring-controller"
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # KubeRay's CRDs are 4 MB: one second instead of four
 
@@ -92,8 +95,10 @@ class ControlPlane:
             gpus: nvidia.com/gpu of each.
             audit: Write an audit log (work/audit.log) with a line per request.
             audited: Users (keys of _USERS) whose requests alone are in it; all if empty.
-            qps: Client limit of controller manager and scheduler; their defaults (20 and 50) slow Deployments 3.5 times.
-            crds: More CustomResourceDefinitions; the garbage collector knows only what is there before it.
+            qps: Client limit of controller manager and scheduler; their defaults (20 and 50) slow
+                Deployments 3.5 times.
+            crds: More CustomResourceDefinitions; the garbage collector knows only what is there
+                before it.
         """
         shutil.rmtree(self.work, ignore_errors=True)
         self.work.mkdir(parents=True)
@@ -292,7 +297,8 @@ class ControlPlane:
         kcm = str(self.kubeconfig("kcm"))
         self.spawn("kube-controller-manager", [
             str(binaries.ensure("kube-controller-manager")), "--leader-elect=false", "--bind-address=127.0.0.1",
-            f"--controllers={_CONTROLLERS}", f"--secure-port={free_port()}", f"--cert-dir={self.work / 'kcm-certs'}", *limits, f"--kubeconfig={kcm}",
+            f"--controllers={_CONTROLLERS}", f"--secure-port={free_port()}", f"--cert-dir={self.work / 'kcm-certs'}",
+            *limits, f"--kubeconfig={kcm}",
             f"--authentication-kubeconfig={kcm}", f"--authorization-kubeconfig={kcm}",
             f"--service-account-private-key-file={self.work / 'sa.key'}",
             f"--root-ca-file={self.work / 'certs/apiserver.crt'}",
@@ -306,8 +312,8 @@ class ControlPlane:
         }
         (self.work / "scheduler.yaml").write_text(json.dumps(config))
         self.spawn("kube-scheduler", [
-            str(binaries.ensure("kube-scheduler")), f"--config={self.work / 'scheduler.yaml'}", "--bind-address=127.0.0.1",
-            f"--secure-port={free_port()}", f"--cert-dir={self.work / 'scheduler-certs'}",
+            str(binaries.ensure("kube-scheduler")), f"--config={self.work / 'scheduler.yaml'}",
+            "--bind-address=127.0.0.1", f"--secure-port={free_port()}", f"--cert-dir={self.work / 'scheduler-certs'}",
             f"--authentication-kubeconfig={scheduler}", f"--authorization-kubeconfig={scheduler}",
         ])  # fmt: skip
         stages = binaries.kwok_stages()
@@ -336,7 +342,10 @@ class ControlPlane:
         return self.ok("PATCH", path, body, content="application/merge-patch+json")
 
     def _cleanup_stage(self, stages: Path) -> Path:
-        """A KWOK stage in which the pods that remove shared memory end well; KWOK's own ends pods of Jobs only."""
+        """A KWOK stage in which the pods that remove shared memory end well.
+
+        KWOK's own ends pods of Jobs only.
+        """
         stage = yaml.safe_load((stages / "pod/fast/pod-complete.yaml").read_text())
         stage["metadata"]["name"] = "cleanup-complete"
         expressions = stage["spec"]["selector"]["matchExpressions"]

@@ -1,8 +1,11 @@
-"""Servers on fake nodes: ready when their Ray cluster is complete, as the launcher makes them on real ones, and answering.
+"""Servers on fake nodes: ready when their Ray cluster is complete, and answering.
 
-KWOK makes every pod ready at once. A server that is ready before Ray's workers exist cannot happen on a real cluster, and would
-look like one whose workers were replaced. Nor can one that is ready and does not answer: it gets an address on loopback where
-e2e/answerer.py listens, before KWOK writes that address into its status together with Ready.
+The launcher makes them so on real nodes.
+
+KWOK makes every pod ready at once. A server that is ready before Ray's workers exist cannot happen
+on a real cluster, and would look like one whose workers were replaced. Nor can one that is ready
+and does not answer: it gets an address on loopback where e2e/answerer.py listens, before KWOK
+writes that address into its status together with Ready.
 """
 
 from __future__ import annotations
@@ -32,7 +35,10 @@ Key = tuple[str, str]
 
 
 def stages(pod_ready: Path, folder: Path) -> list[Path]:
-    """KWOK stages: pods become ready at once, servers when they have joined. `pod_ready` is KWOK's own stage."""
+    """KWOK stages.
+
+    Pods become ready at once, servers when they have joined. `pod_ready` is KWOK's own stage.
+    """
     component = '.metadata.labels["omni.vllm.ai/component"]'
     others = {"key": component, "operator": "NotIn", "values": ["serving"]}
     joined = {"key": f'.metadata.annotations["{_JOINED}"]', "operator": "Exists"}

@@ -113,7 +113,11 @@ def _conditions() -> Iterator[str]:
         "\n## Reasons\n\nA reason is as it should be (Normal), on its way (Progress) or needs attention "
         "(Warning). The operator emits an event when a"
     )
-    yield "condition gets a reason with *event*. `kubectl omni status` prints the next step.\n"
+    yield (
+        "condition gets a reason with *event*, and with the name of the condition when a revision is planned "
+        "(`Planned`), when it begins to serve"
+    )
+    yield "(`Ready`) and when a condition recovers from a warning. `kubectl omni status` prints the next step.\n"
     yield "| reason | severity | event | meaning | next step |\n|---|---|---|---|---|"
     for reason in sorted(Reason, key=str):
         event = "yes" if reason.event else "no"

@@ -121,13 +121,10 @@ class Reason(StrEnum):
         Severity.WARNING,
         "delete or rename the object that the message names, or rename this OmniDeployment",
     )
-    PLAN_FITS = ("PlanFits", "A layout exists and the free accelerators can hold it.", Severity.NORMAL, "", True)
+    PLAN_FITS = ("PlanFits", "A layout exists and the available accelerators can hold it.")
     WAITING_FOR_CAPACITY = (
         "WaitingForCapacity",
         "A layout exists, but its accelerators are taken now; pods stay Pending.",
-        Severity.NORMAL,
-        "",
-        True,
     )
     NAMESPACE_UNKNOWN = (
         "NamespaceUnknown",
@@ -354,9 +351,6 @@ class Reason(StrEnum):
         "Ray is up, and every server at status.endpoint answers /health and, where a warm-up request "
         "is known (serving.warmUp), has answered it, so that a request has passed every stage. On "
         "0.14 and 0.16 /health alone does not notice a dead stage.",
-        Severity.NORMAL,
-        "",
-        True,
     )
     SERVING_EARLIER_SPEC = (
         "ServingEarlierSpec",

@@ -53,17 +53,12 @@ class EdgeDefinition(Model):
     from_stage: StageName = Field(alias="from", description="Producing stage.")
     to_stage: StageName = Field(alias="to", description="Consuming stage.")
     payload: DefinedPayload = Field(
-        alias="carries",
         default=DefinedPayload.PAYLOAD,
         description="Payload: hidden states or codes by the connector. KvCache: the producer's KV cache. Synchronous: "
         "a payload that a diffusion stage waits for with a deadline. Prompt: nothing, the server hands the result on.",
     )
-    in_chunks: bool = Field(
-        alias="streams", default=False, description="Whether it can be sent in chunks (async_chunk: true)."
-    )
-    in_one_part: bool = Field(
-        alias="whole", default=True, description="Whether it can be sent in one piece (async_chunk: false)."
-    )
+    in_chunks: bool = Field(default=False, description="Whether it can be sent in chunks (async_chunk: true).")
+    in_one_part: bool = Field(default=True, description="Whether it can be sent in one part (async_chunk: false).")
     max_payload_mib: Annotated[int, Field(ge=1, le=1 << 20)] = Field(
         alias="maxPayloadMiB", default=256, description="Bound of what one request sends, in MiB; sizes follow from it."
     )
@@ -86,9 +81,9 @@ class PipelineDefinition(Model):
                     "model.definition.edges: from and to must be names of model.definition.stages; correct them",
                 ),
                 rule(
-                    "!has(self.edges) || self.edges.all(e, e.streams || e.whole)",
-                    "model.definition.edges: an edge is sent in chunks (streams), in one piece (whole) or both; set "
-                    "one to true",
+                    "!has(self.edges) || self.edges.all(e, e.inChunks || e.inOnePart)",
+                    "model.definition.edges: an edge is sent in chunks (inChunks), in one part (inOnePart) or both; "
+                    "set one to true",
                 ),
             ]
         ),

@@ -10,7 +10,6 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from omni_operator import __version__
 from omni_operator.api.spec import Backend
 from omni_operator.children import names, stage_config
 from omni_operator.children.names import Component, Owner
@@ -42,7 +41,7 @@ def head(owner: Owner, revision: Revision) -> dict[str, Any]:
             names.base(owner, revision.name),
             Component.CONFIG,
             revision=revision.name,
-            annotations={names.SPEC_DIGEST: revision.spec_digest, names.RENDERED_BY: __version__},
+            annotations={names.SPEC_DIGEST: revision.spec_digest, names.RENDERED_BY: revision.rendered_by},
         ),
     }
 

@@ -28,7 +28,7 @@ def children(owner: Owner, revision: Revision, *, replicas: int, service: Servic
         replicas: Copies of the pipeline; 0 keeps the plan (ConfigMap) and the public Service only.
         service: How the public Service looks; it may change without a new revision.
     """
-    out = [services.public(owner, revision, service)]
+    out = [services.public(owner, revision, service, keeps_record=replicas == 0)]
     if replicas == 0:
         return out
     out += network_policy.build(owner, revision)

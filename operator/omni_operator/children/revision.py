@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from omni_operator import __version__
 from omni_operator.api.defaults import without_defaults
 from omni_operator.api.spec import OmniDeploymentSpec
 from omni_operator.children import names
@@ -40,6 +41,7 @@ class Revision:
         plan: Its plan.
         checks_image: Whether its ConfigMap has what compares the image with it; those of earlier
             operators do not.
+        rendered_by: Version of the operator that made its workloads.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Revision:
     spec: OmniDeploymentSpec
     plan: Plan
     checks_image: bool = True
+    rendered_by: str = __version__
 
 
 def spec_json(spec: OmniDeploymentSpec) -> dict[str, Any]:
@@ -96,14 +99,21 @@ def from_config_map(*, name: str, annotations: Mapping[str, str], body: Mapping[
     except KeyError as exc:
         msg = f"it has no {exc.args[0]}"
         raise UnreadableRevisionError(msg) from exc
-    digest = annotations.get(names.SPEC_DIGEST, "")
-    return _load(name=name, digest=digest, record=record, checks_image=names.IMAGE_CHECK_FILE in data)
+    record |= {"digest": annotations.get(names.SPEC_DIGEST, ""), "rendered_by": annotations.get(names.RENDERED_BY, "")}
+    return _load(name=name, record=record, checks_image=names.IMAGE_CHECK_FILE in data)
 
 
 def copy_of(revision: Revision) -> str:
-    """The record as an annotation of other children: compressed, about 3 KB."""
+    """The record as an annotation of other children: compressed, about 3 KB.
+
+    It says who rendered the workloads, since a record that comes back under a newer operator must
+    not make them anew.
+    """
     record = {
+        "name": revision.name,
         "digest": revision.spec_digest,
+        "rendered_by": revision.rendered_by,
+        "checks_image": revision.checks_image,
         "spec": json.dumps(spec_json(revision.spec), sort_keys=True),
         "plan": json.dumps(revision.plan.model_dump(mode="json"), sort_keys=True),
     }
@@ -111,21 +121,21 @@ def copy_of(revision: Revision) -> str:
 
 
 def from_copy(*, name: str, annotations: Mapping[str, str], body: Mapping[str, Any]) -> Revision:
-    """A revision from the copy that `copy_of` made.
+    """A revision from the copy that `copy_of` made, which has its name.
 
     Raises:
         UnreadableRevisionError: The annotation is not what `copy_of` writes.
     """
-    del body
+    del name, body
     try:
         record = json.loads(zlib.decompress(base64.b64decode(annotations[names.RECORD])))
-        return _load(name=name, digest=record["digest"], record=record, checks_image=True)
+        return _load(name=record["name"], record=record, checks_image=record["checks_image"])
     except (KeyError, ValueError, zlib.error) as exc:
         msg = f"annotation {names.RECORD}: {exc}"
         raise UnreadableRevisionError(msg) from exc
 
 
-def _load(*, name: str, digest: str, record: Mapping[str, str], checks_image: bool) -> Revision:
+def _load(*, name: str, record: Mapping[str, Any], checks_image: bool) -> Revision:
     """Reads spec and plan without the fields that only a newer operator knows.
 
     The pipeline keeps running by the fields that this operator knows.
@@ -133,10 +143,11 @@ def _load(*, name: str, digest: str, record: Mapping[str, str], checks_image: bo
     try:
         return Revision(
             name=name,
-            spec_digest=digest,
+            spec_digest=record["digest"],
             spec=OmniDeploymentSpec.model_validate_json(record["spec"], extra="ignore"),
             plan=Plan.model_validate_json(record["plan"]),
             checks_image=checks_image,
+            rendered_by=record["rendered_by"],
         )
     except ValueError as exc:
         raise UnreadableRevisionError(str(exc).replace("\n", " ")) from exc

@@ -13,16 +13,22 @@ from omni_operator.api.ports import HEAD_GENERATION, HEAD_REGISTRATION
 from omni_operator.api.serving_spec import ServiceSpec
 from omni_operator.children import names
 from omni_operator.children.names import Component, Owner
-from omni_operator.children.revision import Revision
+from omni_operator.children.revision import Revision, copy_of
 
 
-def public(owner: Owner, revision: Revision, service: ServiceSpec) -> dict[str, Any]:
-    """The Service that clients use."""
+def public(owner: Owner, revision: Revision, service: ServiceSpec, *, keeps_record: bool = False) -> dict[str, Any]:
+    """The Service that clients use.
+
+    With `keeps_record` it has the copy of the revision's record that serving Deployments have
+    otherwise: without replicas there are none.
+    """
     port = revision.spec.serving.port
     # The digest differs when an annotation leaves the spec, which the live object alone could not
     # tell.
     digest = hashlib.sha256(json.dumps(dict(service.annotations), sort_keys=True).encode()).hexdigest()[:16]
     annotations = {**service.annotations, names.SPEC_DIGEST: digest}
+    if keeps_record:
+        annotations[names.RECORD] = copy_of(revision)
     return {
         "apiVersion": "v1",
         "kind": "Service",

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
-from omni_operator.api.conditions import ConditionType, Reason
 from omni_operator.api.spec import OmniDeploymentSpec
 from omni_operator.children.describe import summary
 from omni_operator.controller.apply.children import ChildWriter
@@ -22,6 +19,8 @@ from omni_operator.controller.apply.executor import Executor
 from omni_operator.controller.apply.omnideployment import OmniWriter
 from omni_operator.controller.conditions.build import StatusUpdate, build_status
 from omni_operator.controller.conditions.events import condition_events
+from omni_operator.controller.conditions.pauses import StatusPauses
+from omni_operator.controller.conditions.plan_status import PlanStatuses
 from omni_operator.controller.rollout.actions import Results
 from omni_operator.controller.rollout.decide import Decision, decide
 from omni_operator.controller.rollout.plan import plan_actions
@@ -38,9 +37,7 @@ from omni_operator.topology.inventory import Inventory
 
 _log = logging.getLogger(__name__)
 NOT_OWNED_SECONDS = 10.0  # objects of others are not watched; their going is found by asking
-DEADLINE = 60.0  # seconds; a worker that waits longer is missing to the others
-_AT_ONCE = frozenset({ConditionType.ACCEPTED, ConditionType.PLANNED, ConditionType.READY})
-_AT_ONCE_FIELDS = ("observedGeneration", "revision", "nodeMemory")
+DEADLINE = 60.0  # seconds; a worker must not be held by one OmniDeployment for longer
 
 
 @dataclass(slots=True)
@@ -51,8 +48,8 @@ class Reconciler:
         kube: The API server.
         store: The caches.
         instance: Name of this process, for events.
-        status_pause_seconds: Seconds that changes of status which only report progress wait for
-            each other.
+        status_pause_seconds: Seconds that the first change of status which only reports progress
+            waits for others.
         now: The time.
     """
 
@@ -67,13 +64,15 @@ class Reconciler:
     _executor: Executor = field(init=False)
     _renderer: Renderer = field(default_factory=Renderer)
     _plans: PlanCache = field(default_factory=PlanCache)
+    _plan_statuses: PlanStatuses = field(default_factory=PlanStatuses)
     _uids: dict[str, str] = field(default_factory=dict)
-    _steps_since: dict[str, float] = field(default_factory=dict)
+    _pauses: StatusPauses = field(init=False)
 
     def __post_init__(self) -> None:
         """Makes the parts."""
         self.collector = Collector(kube=self.kube, wake=self.store.enqueue, now=self.now)
         self.snapshots = Snapshots(store=self.store, signals=self.collector.signals)
+        self._pauses = StatusPauses(self.status_pause_seconds)
         self._omni = OmniWriter(kube=self.kube, store=self.store, instance=self.instance, now=self.now)
         children = ChildWriter(kube=self.kube, store=self.store)
         self._executor = Executor(kube=self.kube, store=self.store, omni=self._omni, children=children)
@@ -89,8 +88,9 @@ class Reconciler:
             Seconds after which time alone may change something, or None.
 
         Raises:
-            ApiError: The API server refused something that must be retried.
-            TimeoutError: The API server did not answer in time.
+            ApiError: The API server refused something, or did not answer; it must be retried. What
+                was done is in status by then.
+            TimeoutError: All of it took longer than the deadline.
         """
         omni = self._known(key)
         if omni is None:
@@ -100,12 +100,11 @@ class Reconciler:
             decision = self._decide(snapshot)
             actions = plan_actions(snapshot, decision, self._renderer)
             results = await self._executor.execute(snapshot, actions)
-            update = build_status(snapshot, decision, actions, results)
+            update = build_status(snapshot, decision, actions, results, self._plan_statuses)
             self.collector.record(omni.uid, results.restarts)
             self.collector.refresh(snapshot, decision, actions)
             rest = None if results.gone else await self._report(snapshot, decision, results, update)
-        if results.refused:
-            raise ApiError(422, "ChildRefused", "; ".join(results.refused))
+        _raise_if_to_be_retried(results)
         others = NOT_OWNED_SECONDS if results.not_owned or actions.not_owned else None
         waits = (actions.requeue_after, update.requeue_after, rest, others)
         return min((seconds for seconds in waits if seconds is not None), default=None)
@@ -118,9 +117,15 @@ class Reconciler:
         omni = self.store.omnis.get(key)
         before = self._uids.get(key)
         if before is not None and (omni is None or omni.uid != before):
-            for part in (self.collector, self.snapshots, self._renderer, self._plans):
+            for part in (
+                self.collector,
+                self.snapshots,
+                self._renderer,
+                self._plans,
+                self._plan_statuses,
+                self._pauses,
+            ):
                 part.forget(before)
-            self._steps_since.pop(before, None)
             del self._uids[key]
         if omni is not None:
             self._uids[key] = omni.uid
@@ -148,14 +153,9 @@ class Reconciler:
         omni, status, before = snapshot.omni, update.status, snapshot.omni.status
         for event in results.events:
             await self._omni.emit(omni, event)
-        if status == before:
-            return None
-        if not _is_urgent(before, status):
-            moment = time.monotonic()
-            left = self._steps_since.setdefault(omni.uid, moment) + self.status_pause_seconds - moment
-            if left > 0:
-                return left
-        self._steps_since.pop(omni.uid, None)
+        left = self._pauses.left(omni.uid, before, status)
+        if status == before or left > 0:
+            return left or None
         if not await self._omni.status(omni, status):
             return None
         active = decision.target
@@ -165,15 +165,9 @@ class Reconciler:
         return None
 
 
-def _is_urgent(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
-    """Whether a status is worth a write at once; steps on the way wait a moment for each other."""
-    if any(before.get(field) != after.get(field) for field in _AT_ONCE_FIELDS):
-        return True
-    old = {c["type"]: c for c in before.get("conditions") or ()}
-    for condition in after["conditions"]:
-        was = old.get(condition["type"], {})
-        if condition["type"] in _AT_ONCE and was.get("status") != condition["status"]:
-            return True
-        if was.get("reason") != condition["reason"] and Reason.of(condition["reason"]).event:
-            return True
-    return False
+def _raise_if_to_be_retried(results: Results) -> None:
+    if results.failed:
+        pause = max(failure.retry_after for failure in results.failed)
+        raise ApiError(503, "ActionFailed", "; ".join(each.what for each in results.failed), retry_after=pause)
+    if results.refused:
+        raise ApiError(422, "ChildRefused", "; ".join(results.refused))

@@ -243,8 +243,9 @@ class Kube:
                     if last or once or asked > _LONGEST_PAUSE:
                         raise _error(answer.status, text, retry_after=asked)
                     pause = asked or _backoff(attempt)
-            except (aiohttp.ClientConnectionError, TimeoutError):
-                if last or verb == "POST":
+            except (aiohttp.ClientConnectionError, TimeoutError) as exc:
+                # Who waited so long once must not hold a worker for as long again.
+                if last or verb == "POST" or isinstance(exc, TimeoutError):
                     raise
                 pause = _backoff(attempt)
             await asyncio.sleep(pause)

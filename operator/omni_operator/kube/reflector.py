@@ -32,7 +32,7 @@ _SILENCE = 150.0  # the API server sends a bookmark about once a minute, but lea
 _SERVER_TIMEOUT = 290
 _PAGE = 500
 _RELIST_SECONDS = 3600.0  # checked when a watch ends, which happens every few minutes
-_TOMBSTONES = 4096  # the oldest go first; an answer that is so late does not come any more
+_TOMBSTONES = 4096  # the oldest go first: no answer to a write is that late
 
 
 @dataclass(slots=True)
@@ -48,6 +48,7 @@ class Reflector(Generic[T]):
         field_selector: Server-side filter.
         relist_seconds: Age of a list after which the next watch begins with a new one.
         synced: Set once the collection has been listed.
+        optional: What it lists is not needed for a first reconcile, which says what is missing.
         missing: The kind is not installed.
         error: Why the API server refuses the collection; empty when it does not.
     """
@@ -59,6 +60,7 @@ class Reflector(Generic[T]):
     label_selector: str = ""
     field_selector: str = ""
     relist_seconds: float = _RELIST_SECONDS
+    optional: bool = False
     synced: asyncio.Event = field(default_factory=asyncio.Event)
     missing: bool = False
     error: str = ""
@@ -116,6 +118,8 @@ class Reflector(Generic[T]):
                 else:
                     self.error = str(exc)
                     _log.warning("watch of %s refused: %s", self.resource.plural, exc)
+                    if exc.status == 403 and self.optional:
+                        self.synced.set()
                 self._version = ""
             except (OSError, aiohttp.ClientError, TimeoutError) as exc:
                 self._failures += 1

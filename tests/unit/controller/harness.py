@@ -34,7 +34,7 @@ class Harness:
 
     spec: dict[str, Any] = field(default_factory=lambda: make.raw_spec(serving=NO_WARM_UP))
     now: datetime = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
-    refuse: dict[str, ApiError] = field(default_factory=dict)
+    refuse: dict[str, Exception] = field(default_factory=dict)
     refuse_dry: dict[str, ApiError] = field(default_factory=dict)
     dry_runs: list[str] = field(default_factory=list)
     calls: list[tuple[str, str]] = field(default_factory=list)
@@ -176,6 +176,7 @@ class Harness:
         meta = {
             "namespace": OWNER.namespace,
             "name": name,
+            "uid": f"uid-of-{name}",
             "resourceVersion": str(next(self.versions)),
             "labels": labels,
         }

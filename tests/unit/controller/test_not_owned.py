@@ -1,4 +1,7 @@
-"""Objects of others in the way: named in status, left alone, and asked about again since nobody watches them."""
+"""Objects of others in the way.
+
+Named in status, left alone, and asked about again since nobody watches them.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ CONFLICT = ApiError(409, "AlreadyExists", "it is there")
 
 
 class Occupied(Harness):
-    """A cluster in which somebody has a Service of the public name, which the caches do not know."""
+    """A cluster with somebody's Service of the public name, which the caches do not know."""
 
     async def get(self, resource: Any, namespace: str, name: str) -> dict[str, Any] | None:
         meta = {"namespace": namespace, "name": name, "uid": "theirs", "resourceVersion": "1"}

@@ -96,7 +96,7 @@ class Notes:
         if resource.kind in self.refuse:
             raise self.refuse[resource.kind]
         self.calls.append(("create", obj["metadata"]["name"]))
-        return obj
+        return {**obj, "metadata": {"uid": obj["metadata"]["name"], "resourceVersion": "1", **obj["metadata"]}}
 
     async def delete(self, resource: Any, namespace: str, name: str, **_: Any) -> bool:
         self.calls.append(("delete", name))
@@ -127,7 +127,7 @@ def test_a_cleanup_pod_of_a_folder_that_is_wanted_again_goes_first() -> None:
     subject, builder = omni(status={"nodeMemory": [{"node": "n", "revision": FOLDER}]}), Builder()
     running = cleanup_pod_of("Running")
     assert not shared_memory.cancel_cleanups(builder, snapshot(subject, pods=(running,)), [FOLDER])
-    assert builder.steps == [[DeletePod(namespace="ns", name=running.name)]]
+    assert builder.steps == [[DeletePod(namespace="ns", name=running.name, uid=running.uid)]]
     assert shared_memory.cancel_cleanups(builder, snapshot(subject), [FOLDER])
 
 
@@ -151,7 +151,13 @@ def test_status_names_no_folder_but_our_own(text: str) -> None:
 
 
 def raw_pod(version: int, **labels: str) -> dict[str, Any]:
-    meta = {"namespace": "ns", "name": "p", "resourceVersion": str(version), "labels": {NAME: "omni", **labels}}
+    meta = {
+        "namespace": "ns",
+        "name": "p",
+        "uid": "p",
+        "resourceVersion": str(version),
+        "labels": {NAME: "omni", **labels},
+    }
     return {"metadata": meta, "spec": {"nodeName": "n"}, "status": {"phase": "Running"}}
 
 
@@ -207,7 +213,7 @@ async def test_a_deletion_that_takes_long_says_what_it_waits_for(deleted_at: str
     store.upsert(omni(deleting=True, deleted_at=deleted_at, finalizers=(FINALIZER,)))
     store.nodes.upsert(raw_node("n"))
     labels = {MANAGED_BY: MANAGER, NAME: "omni", REVISION: "0ld0ld00", REPLICA: "0"}
-    stuck = {"name": "stuck", "namespace": "ns", "resourceVersion": "1", "labels": labels}
+    stuck = {"name": "stuck", "namespace": "ns", "uid": "stuck", "resourceVersion": "1", "labels": labels}
     store.pods.upsert({"metadata": stuck, "spec": {"nodeName": "n", "containers": []}, "status": {"phase": "Running"}})
     reconciler = Reconciler(kube=client, store=store, instance="test", now=lambda: NOW)
     requeue_after = await reconciler.reconcile("ns/omni")

@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from omni_operator import __version__
 from omni_operator.api.conditions import ConditionType
 from omni_operator.api.status import OmniDeploymentStatus
 from omni_operator.children import names
@@ -296,7 +297,8 @@ class OneOmniDeployment(RuleBasedStateMachine):
         rendering = renderer.render(OWNER, revision, replicas=replicas, service=service)
         for intent in rendering.others:
             live = snapshot.children.get((intent["kind"], intent["metadata"]["name"]))
-            if live is not None and snapshot.is_owned(live):
+            theirs = revision.rendered_by != __version__ and intent["kind"] in {"RayCluster", "Deployment"}
+            if live is not None and snapshot.is_owned(live) and not theirs:
                 assert renderer.difference(OWNER, live, intent) is None
 
     def _children(self) -> dict[tuple[str, str], Child]:

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from omni_operator.children import names
+from omni_operator.children.revision import copy_of
+from omni_operator.controller.state.objects import Omni
 from tests.unit.controller.harness import Harness
 from tests.unit.make import OWNER
 
@@ -27,6 +29,10 @@ async def harness() -> Harness:
     meta["resourceVersion"] = str(next(harness.versions))
     harness.store.children["ConfigMap"].upsert({**old, "metadata": meta})
     return harness
+
+
+def _omni(harness: Harness) -> Omni:
+    return next(iter(harness.store.omnis.values()))
 
 
 async def test_nothing_is_written(harness: Harness) -> None:
@@ -60,6 +66,44 @@ async def test_a_record_that_somebody_deletes_comes_back_as_it_was() -> None:
     restored = harness.store.children["ConfigMap"].get(OWNER.namespace, record)
     assert restored is not None
     assert restored.body["data"] == known.body["data"]
+
+
+async def test_a_record_that_is_lost_after_an_upgrade_restarts_nothing(harness: Harness) -> None:
+    """It comes back with the version that rendered the workloads, so they are left to it."""
+    server = harness.store.children["Deployment"].get(OWNER.namespace, harness.server)
+    assert server is not None
+    stored = next(iter(harness.reconciler.snapshots.take(_omni(harness), now=harness.now).revisions.values()))
+    meta = {**server.body["metadata"], "uid": server.uid, "creationTimestamp": server.created}
+    meta["annotations"] = {**meta["annotations"], names.RECORD: copy_of(stored.revision)}
+    meta["resourceVersion"] = str(next(harness.versions))
+    body = {**server.body, "spec": {**server.body["spec"], "progressDeadlineSeconds": 7, "minReadySeconds": 7}}
+    (rendered,) = body["spec"]["template"]["spec"]["containers"]
+    older = {**rendered, "args": [*rendered.get("args", []), "--of-the-older-operator"]}
+    body["spec"] = {**body["spec"], "template": {**body["spec"]["template"], "spec": {"containers": [older]}}}
+    harness.store.children["Deployment"].upsert({**body, "metadata": meta})
+    assert await harness.reconcile() == [], "the older rendering is left as it is"
+    record = names.base(OWNER, harness.revision)
+    harness.lose("ConfigMap", record)
+    assert await harness.reconcile() == [("make", f"ConfigMap {record}")]
+    assert await harness.reconcile() == []
+    restored = harness.store.children["ConfigMap"].get(OWNER.namespace, record)
+    assert restored is not None
+    assert restored.annotations[names.RENDERED_BY] == "0.0.9"
+    assert names.IMAGE_CHECK_FILE in restored.body["data"], "it costs nothing where nothing asks for it"
+
+
+async def test_a_record_that_is_lost_while_suspended_comes_back() -> None:
+    """Without replicas there are no Deployments that could keep a copy; the Service does."""
+    harness = Harness()
+    await harness.bring_up()
+    before, record = harness.revision, names.base(OWNER, harness.revision)
+    harness.edit(suspend=True)
+    harness.end_pods()
+    await harness.settle()
+    harness.node("a", gpus=9)  # a plan of now would be another one
+    harness.lose("ConfigMap", record)
+    assert await harness.reconcile() == [("make", f"ConfigMap {record}")]
+    assert harness.revision == before
 
 
 async def test_fields_of_a_newer_operator_freeze_nothing() -> None:

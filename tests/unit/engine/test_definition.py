@@ -16,7 +16,7 @@ TWO: dict[str, Any] = {
         {"name": "writer", "accelerators": 2, "config": {"max_num_seqs": 4, "tensor_parallel_size": 2}},
         {"name": "singer", "kind": "Generation", "config": {"enforce_eager": True}},
     ],
-    "edges": [{"from": "writer", "to": "singer", "streams": True, "maxPayloadMiB": 64, "extra": {"frames": 25}}],
+    "edges": [{"from": "writer", "to": "singer", "inChunks": True, "maxPayloadMiB": 64, "extra": {"frames": 25}}],
     "settings": {"trust_remote_code": True},
 }
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import aiohttp
+
 from omni_operator.controller.apply.children import ChildState, ChildWriter, steady
 from omni_operator.controller.apply.omnideployment import OmniWriter
 from omni_operator.controller.rollout.actions import (
@@ -16,6 +18,7 @@ from omni_operator.controller.rollout.actions import (
     CreateCleanupPod,
     DeleteChild,
     DeletePod,
+    Failure,
     RecordFolders,
     Restart,
     Results,
@@ -26,6 +29,12 @@ from omni_operator.controller.state.snapshot import ChildKey, Snapshot
 from omni_operator.controller.state.store import Store
 from omni_operator.kube.client import ApiError, Kube
 from omni_operator.kube.kinds import BY_KIND, POD
+
+_NO_ANSWER = (TimeoutError, aiohttp.ClientError)
+_NOTHING_HEARD = (
+    "the API server did not answer in time; if this stays, an admission webhook may not answer "
+    "(kubectl get mutatingwebhookconfigurations,validatingwebhookconfigurations)"
+)
 
 
 @dataclass(slots=True)
@@ -40,17 +49,18 @@ class Executor:
     async def execute(self, snapshot: Snapshot, plan: ActionPlan) -> Results:
         """Does everything that a plan says; later steps wait for earlier ones.
 
-        Raises:
-            ApiError: The API server refused something that is no matter of a child, and the
-                reconcile must be retried.
+        All actions of a step end before this returns. One that fails ends the plan after its step:
+        what was done by then is in the results, and `failed` says what was not.
         """
         run = _Run(self, snapshot)
         for step in plan.steps:
-            await asyncio.gather(*(run.do(action) for action in step))
-            if run.gone:
+            ended = await asyncio.gather(*(run.do(action) for action in step), return_exceptions=True)
+            run.failed += [_failure(action, exc) for action, exc in zip(step, ended, strict=True) if exc is not None]
+            if run.gone or run.failed:
                 break
         return Results(
             gone=run.gone,
+            failed=tuple(run.failed),
             refused=tuple(sorted(run.refused)),
             not_owned=tuple(sorted(run.not_owned)),
             restarts=tuple(run.restarts),
@@ -65,6 +75,7 @@ class _Run:
     executor: Executor
     snapshot: Snapshot
     gone: bool = False
+    failed: list[Failure] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     not_owned: list[str] = field(default_factory=list)
     restarts: list[Restart] = field(default_factory=list)
@@ -93,6 +104,9 @@ class _Run:
         where = " ".join(action.key)
         try:
             state = await self.executor.children.ensure(self.snapshot, dict(action.intent), exists=action.exists)
+        except _NO_ANSWER:
+            self.refused.append(f"{where}: {_NOTHING_HEARD}")
+            return
         except ApiError as exc:
             if not exc.namespace_ends:
                 self.refused.append(f"{where}: {steady(exc.message or str(exc))}")
@@ -108,13 +122,16 @@ class _Run:
         if await self.executor.kube.delete(resource, action.namespace, action.name, uid=action.uid):
             self._emit(action.event)
         else:
-            self.executor.store.children[action.kind].remove(action.namespace, action.name)
+            children = self.executor.store.children[action.kind]
+            known = children.get(action.namespace, action.name)
+            if known is not None and known.uid == action.uid:  # not another that has its name by now
+                children.remove(action.namespace, action.name)
         if action.restart is not None:
             self.restarts.append(action.restart)
 
     async def _delete_pod(self, action: DeletePod) -> None:
         options: Mapping[str, Any] = {} if action.grace_seconds is None else {"grace_seconds": action.grace_seconds}
-        await self.executor.kube.delete(POD, action.namespace, action.name, **options)
+        await self.executor.kube.delete(POD, action.namespace, action.name, uid=action.uid, **options)
         self._emit(action.event)
         if action.restart is not None:
             self.restarts.append(action.restart)
@@ -122,6 +139,8 @@ class _Run:
     async def _create_cleanup_pod(self, action: CreateCleanupPod) -> None:
         try:
             await self.executor.kube.create(POD, dict(action.pod))
+        except _NO_ANSWER:
+            self.refused.append(f"cleanup of {action.folder} on {action.node}: {_NOTHING_HEARD}")
         except ApiError as exc:
             if not exc.conflict and not exc.namespace_ends:
                 self.refused.append(f"cleanup of {action.folder} on {action.node}: {exc.message}")
@@ -129,3 +148,17 @@ class _Run:
     def _emit(self, event: EventRecord | None) -> None:
         if event is not None:
             self.events.append(event)
+
+
+def _failure(action: Action, exc: BaseException) -> Failure:
+    """What to say of an action that failed, and when to try again.
+
+    Raises:
+        BaseException: The exception itself when the reconcile was cancelled or the action has a
+            fault.
+    """
+    if isinstance(exc, ApiError):
+        return Failure(what=f"{action}: {exc}", retry_after=exc.retry_after)
+    if isinstance(exc, _NO_ANSWER):
+        return Failure(what=f"{action}: {_NOTHING_HEARD}")
+    raise exc

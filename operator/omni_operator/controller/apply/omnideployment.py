@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import aiohttp
+
 from omni_operator.api.base import API_VERSION, KIND, PLURAL
 from omni_operator.children.names import FINALIZER
 from omni_operator.controller.state import decode
@@ -59,6 +61,8 @@ class OmniWriter:
         except ApiError as exc:
             if not exc.conflict:
                 _log.warning("event %s of %s was refused: %s", event.reason, omni.key, exc)
+        except (TimeoutError, aiohttp.ClientError) as exc:
+            _log.warning("event %s of %s was not answered: %s", event.reason, omni.key, type(exc).__name__)
 
     async def _write(self, omni: Omni, body: dict[str, Any], *, subresource: str | None) -> bool:
         """Writes to the very OmniDeployment of the snapshot.

@@ -16,7 +16,7 @@ from omni_operator.children import names, services
 from omni_operator.children.names import COMPONENT, REVISION, Component
 from omni_operator.controller.conditions.accepted import accepted
 from omni_operator.controller.conditions.facts import Facts
-from omni_operator.controller.conditions.plan_status import plan_status
+from omni_operator.controller.conditions.plan_status import PlanStatuses
 from omni_operator.controller.conditions.planned import planned
 from omni_operator.controller.conditions.progressing import progressing
 from omni_operator.controller.conditions.ray_cluster_ready import ray_cluster_ready
@@ -40,8 +40,14 @@ class StatusUpdate:
     requeue_after: float | None = None
 
 
-def build_status(snapshot: Snapshot, decision: Decision, actions: ActionPlan, results: Results) -> StatusUpdate:
-    """The status after a reconcile."""
+def build_status(
+    snapshot: Snapshot,
+    decision: Decision,
+    actions: ActionPlan,
+    results: Results,
+    plans: PlanStatuses | None = None,
+) -> StatusUpdate:
+    """The status after a reconcile; `plans` only saves describing a plan again."""
     match decision.mode:
         case Mode.DELETE:
             return _deleting(snapshot, actions, results)
@@ -61,7 +67,10 @@ def build_status(snapshot: Snapshot, decision: Decision, actions: ActionPlan, re
     if active is not None:
         plan = active.revision.plan
         status |= {"revision": active.name, "backend": plan.backend.value, "transport": plan.transport}
-        status |= {"endpoint": services.endpoint(snapshot.owner, active.revision), "plan": plan_status(facts)}
+        status |= {
+            "endpoint": services.endpoint(snapshot.owner, active.revision),
+            "plan": (plans or PlanStatuses()).of(facts),
+        }
     status |= {
         "replicas": _existing(snapshot, active.name) if active else 0,
         "readyReplicas": len(facts.serving),

@@ -24,6 +24,8 @@ def condition_events(
     old = {c["type"]: c for c in before.get("conditions") or ()}
     emitted: set[str] = set()
     for condition in after.get("conditions") or ():
+        if condition == old.get(condition["type"]):
+            continue  # as it was; an operator of another version may have written a reason that is not known here
         event = _event(condition, old.get(condition["type"], {}), before=before, after=after, summary=summary)
         if event is not None and event.reason not in emitted:
             emitted.add(event.reason)

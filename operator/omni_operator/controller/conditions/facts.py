@@ -67,7 +67,8 @@ class Facts:
         self._set(active=active, replicas=replicas)
         if active is None:
             return
-        seen = self.snapshot.signals.transfers if replicas else NOT_OBSERVED
+        # While another revision drains, what was counted is that one's.
+        seen = self.snapshot.signals.transfers if replicas and not self.actions.draining else NOT_OBSERVED
         self._set(edges=observe_edges(active.revision.plan, seen))
         if not replicas:
             return

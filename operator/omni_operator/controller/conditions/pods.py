@@ -17,6 +17,7 @@ from omni_operator.controller.state.objects import Pod
 from omni_operator.controller.state.termination import follows, parse
 
 _RESTARTING = "CrashLoopBackOff"
+_RESTARTS = 2  # one restart is no failure
 
 
 def failure_of(facts: Facts, pods: Sequence[Pod]) -> tuple[Reason, str] | None:
@@ -32,10 +33,21 @@ def failure_of(facts: Facts, pods: Sequence[Pod]) -> tuple[Reason, str] | None:
             return said
         if pod.unschedulable and not waits_for_leader(facts.snapshot, active, pod):
             return Reason.UNSCHEDULABLE, f"{described(pod, active)}: {pod.unschedulable}"
-        if pod.waiting_reason and not (_RESTARTING in pod.waiting_reason and pod.restarts < 2):
+        if why := _why_it_fails(pod):
             words = f" ({readable(pod.termination_message)})" if pod.termination_message else ""
-            return Reason.RAY_PODS_FAILING, f"{described(pod, active)}: {pod.waiting_reason}{words}"
+            return Reason.RAY_PODS_FAILING, f"{described(pod, active)}: {why}{words}"
     return None
+
+
+def _why_it_fails(pod: Pod) -> str:
+    """Why a pod counts as failing; empty when it does not.
+
+    From the second restart on it fails until it is ready, also while its container runs once more.
+    """
+    if pod.restarts < _RESTARTS:
+        return "" if _RESTARTING in pod.waiting_reason else pod.waiting_reason
+    running = "" if pod.ready or pod.unresponsive else "not ready since then"
+    return pod.waiting_reason or running
 
 
 def reported(pod: Pod) -> tuple[Reason, str] | None:

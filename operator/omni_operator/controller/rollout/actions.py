@@ -84,10 +84,14 @@ class DeleteChild:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeletePod:
-    """Deletes a server that cannot answer any more, or a cleanup pod that is not needed."""
+    """Deletes a server that cannot answer any more, or a cleanup pod that is not needed.
+
+    Only if it still is the one that was seen: cleanup pods have fixed names.
+    """
 
     namespace: str
     name: str
+    uid: str
     grace_seconds: int | None = None
     event: EventRecord | None = None
     restart: Restart | None = None
@@ -186,12 +190,26 @@ class Builder:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """An action that must be tried again.
+
+    Attributes:
+        what: The action and the API server's words.
+        retry_after: Seconds that the API server asked to wait.
+    """
+
+    what: str
+    retry_after: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
     """What came of an ActionPlan.
 
     Attributes:
         gone: The OmniDeployment does not exist any more, or another has its name; nothing was done
             after that was found.
+        failed: Actions that failed for no fault of a child; later steps were not begun.
         refused: What the API server refused, in its words, sorted.
         not_owned: Objects in the way that the caches did not know, sorted.
         restarts: Records of servers that were ended.
@@ -199,6 +217,7 @@ class Results:
     """
 
     gone: bool = False
+    failed: tuple[Failure, ...] = ()
     refused: tuple[str, ...] = ()
     not_owned: tuple[str, ...] = ()
     restarts: tuple[Restart, ...] = ()

@@ -2,10 +2,10 @@
 
 A stage that fails again and again must not make its server start at once every time.
 
-A server that lost what it had joined is ended at once, since it cannot answer. One that had served
-for a while gets its successor at once; those that follow each other get theirs later each time, as
-containers do from the kubelet. The history is kept in memory: a new process of the operator begins
-anew.
+A server that lost what it had joined is ended at once, since it cannot answer. If it had served for
+a while, the next one starts at once; if it had not, the next one starts after a pause that doubles
+each time, like a container's in CrashLoopBackOff. The history is kept in memory: a new process of
+the operator begins anew.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from omni_operator.children.revision import (
     new_revision,
     spec_json,
 )
-from omni_operator.controller.state.followers import waits_for_leader
+from omni_operator.controller.state.followers import leader_of, waits_for_leader
 from omni_operator.controller.state.signals import DRY_RUN_REPEAT_SECONDS
 from omni_operator.controller.state.snapshot import Snapshot, StoredRevision
 from omni_operator.planning.feasibility import is_still_feasible, waits_now
@@ -147,7 +147,8 @@ def _after_dry_run(
         "the API server does not take what this spec asks for; correct the spec, or what stands against it: "
         f"{'; '.join(answer.errors)}"
     )
-    # The answer holds while it is asked again, since what makes the API server refuse is not watched.
+    # The answer holds while it is asked again, since what makes the API server refuse is not
+    # watched.
     expired = (snapshot.now - answer.at).total_seconds() >= DRY_RUN_REPEAT_SECONDS
     problem = Problem(Reason.CHILD_REFUSED, text)
     return Decision(target=current, spec=spec, rejected=problem, dry_run=made if expired else None)
@@ -171,7 +172,8 @@ def _current(snapshot: Snapshot) -> StoredRevision | None:
 def _of_this_spec(snapshot: Snapshot, spec: OmniDeploymentSpec) -> list[StoredRevision]:
     """Revisions made from this spec.
 
-    By digest, or by what both operators know where another one wrote the record.
+    By digest, or, where another version of the operator wrote the record, by the fields that both
+    versions know.
     """
     form, found = None, []
     for stored in snapshot.revisions.values():
@@ -216,13 +218,16 @@ def _waits_for(
 ) -> str:
     """What the plan is short of, and the first pod that the scheduler finds no node for.
 
-    A pod that only follows another is no cause.
+    A pod that only follows another is no cause: not before that has a node, nor for the moment
+    until the scheduler tries again.
     """
     stuck = [p for p in snapshot.pods_of(target.name) if p.unschedulable and not waits_for_leader(snapshot, target, p)]
     if not stuck:
         return ""
-    short = waits_now(target.revision.plan, spec=spec, inventory=inventory()) or "pods wait for free capacity"
-    return f"{short}; {stuck[0].name}: {stuck[0].unschedulable}"
+    short = waits_now(target.revision.plan, spec=spec, inventory=inventory())
+    if not short and all(leader_of(target, p) for p in stuck):
+        return ""
+    return f"{short or 'pods wait for free capacity'}; {stuck[0].name}: {stuck[0].unschedulable}"
 
 
 def _is_forbidden_now(snapshot: Snapshot, target: StoredRevision) -> bool:

@@ -4,9 +4,9 @@ Every field of the intent is there with an equal value.
 
 Fields that others or the API server added do not count, except in selectors. Lists of named things
 are matched by name, since webhooks may add entries; other lists must be equal in length and order.
-In a RayCluster others have a say in where pods
-go: Kueue writes node selectors and tolerations into its templates when it admits it, and setting
-ours again would wipe theirs, since the list of worker groups is one field to server-side apply.
+In a RayCluster others decide too where pods go: Kueue writes node selectors and tolerations into
+its templates when it admits it, and setting ours again would wipe theirs, since the list of worker
+groups is one field to server-side apply.
 """
 
 from __future__ import annotations

@@ -14,8 +14,9 @@ def servers_with_lost_peers(snapshot: Snapshot, active: StoredRevision) -> tuple
     """Such servers, each with what it lost.
 
     The launcher lets a server start when Ray has all its accelerators, so while one is ready no Ray
-    pod is missing and none starts unless one was lost. A store that restarted knows no client of
-    before, in the server as in its workers; a server's end is that of its actors.
+    pod is missing and none starts unless one was lost. A Mooncake master that restarted has
+    forgotten its clients, those in the server and those in the workers; ending the server ends the
+    stage actors in the workers too.
     """
     mine = snapshot.pods_of(active.name)
     stores = [p for p in mine if p.labels.get(COMPONENT) == Component.STORE]

@@ -2,9 +2,9 @@
 
 Pure.
 
-The order matters and is kept by steps: what is in the way ends first; the finalizer is there before
-the first pod that shares a node's memory; the revision's record exists before anything that was
-made from it; a server is younger than the Ray cluster that it joins; node memory is cleaned when
+The order matters and is kept by steps: the revision's record exists before what is in its way ends,
+and before anything that is made from it; the finalizer is there before the first pod that shares a
+node's memory; a server is younger than the Ray cluster that it joins; node memory is cleaned when
 its users are gone.
 """
 
@@ -52,7 +52,8 @@ def plan_actions(snapshot: Snapshot, decision: Decision, renderer: Renderer) -> 
         case Mode.DELETE:
             return teardown.plan_deletion(snapshot)
         case Mode.LEAVE:
-            return ActionPlan(requeue_after=None if snapshot.unreadable else _REQUEUE_NAMESPACE)
+            waits = not snapshot.unreadable and not snapshot.namespace_error
+            return ActionPlan(requeue_after=_REQUEUE_NAMESPACE if waits else None)
     return _Plan(snapshot, decision, renderer).made()
 
 
@@ -70,6 +71,9 @@ class _Plan:
     def made(self) -> ActionPlan:
         snapshot, builder, target = self.snapshot, self.builder, self.decision.target
         keep = target.name if target else ""
+        if target is not None and not snapshot.namespace_terminating:
+            # Before anything makes room for it: a plan is made once and kept.
+            self._record(target)
         draining = teardown.drain(builder, snapshot, teardown.revisions_that_exist(snapshot) - {keep})
         wanted: set[str] = set()
         if target is not None:
@@ -78,7 +82,7 @@ class _Plan:
             free = shared_memory.cancel_cleanups(builder, snapshot, wanted)
             if wanted and not snapshot.has_finalizer:
                 builder.step([SetFinalizer(present=True)])
-            if free and (not builder.blocking_revisions or keep in snapshot.revisions):
+            if free and (not builder.blocking_revisions or self._has_workloads(keep)):
                 self._children(target)
         folders = shared_memory.clean(builder, snapshot, keep=wanted)
         if target is not None and not wanted and not folders and not draining and snapshot.has_finalizer:
@@ -110,7 +114,6 @@ class _Plan:
         if self.snapshot.namespace_terminating:
             return  # its controller removes what exists, and nothing can be made
         rendering = self._rendering(target, replicas=self.decision.replicas)
-        self._record(target, rendering.record)
         record = _key(rendering.record)
         if record not in self._there | self._made:
             return
@@ -129,11 +132,19 @@ class _Plan:
         ]
         teardown.end(self.builder, self.snapshot, extra)
 
-    def _record(self, target: StoredRevision, intent: Mapping[str, Any]) -> None:
+    def _has_workloads(self, revision: str) -> bool:
+        """Whether anything that makes pods exists of a revision."""
+        return any(
+            child.kind in teardown.WITH_PODS and child.labels.get(REVISION) == revision
+            for child in self.snapshot.children.values()
+        )
+
+    def _record(self, target: StoredRevision) -> None:
         """The ConfigMap; of one that exists only what may be repaired.
 
         Not its data, nor who rendered its workloads.
         """
+        intent = self._rendering(target, replicas=self.decision.replicas).record
         key = _key(intent)
         live = self.snapshot.children.get(key)
         if live is None:
@@ -170,7 +181,7 @@ class _Plan:
                 out.append(ApplyChild(intent=intent, exists=False, event=self._gone(intent), requires=requirements))
                 continue
             self._there.add(key)
-            if key[0] in _LEFT_TO_THEIR_VERSION and target.rendered_by != __version__:
+            if key[0] in _LEFT_TO_THEIR_VERSION and target.revision.rendered_by != __version__:
                 continue  # an upgrade of the operator must not restart servers
             path = self.renderer.difference(self.snapshot.owner, live, intent)
             if path is not None:
@@ -188,7 +199,7 @@ class _Plan:
     def _gone(self, intent: Mapping[str, Any]) -> EventRecord | None:
         """The event for a child that existed when status was written.
 
-        Ready means that every replica of then had all of its children.
+        When Ready is True, each of status.readyReplicas has had all of its children.
         """
         status, labels = self.snapshot.omni.status, intent["metadata"].get("labels") or {}
         if labels.get(REVISION, status.get("revision")) != status.get("revision"):
@@ -260,7 +271,12 @@ class _Plan:
             self.builder.requeue(pause)
             return _ended(server, event, restart=(key, record))
         return DeletePod(
-            namespace=pod.namespace, name=pod.name, grace_seconds=_GRACE_SECONDS, event=event, restart=(key, record)
+            namespace=pod.namespace,
+            name=pod.name,
+            uid=pod.uid,
+            grace_seconds=_GRACE_SECONDS,
+            event=event,
+            restart=(key, record),
         )
 
     def _dry_run(self) -> tuple[str, tuple[Mapping[str, Any], ...]] | None:

@@ -18,8 +18,8 @@ from omni_operator.children.revision import Revision
 from omni_operator.controller.rollout.diff import first_difference
 from omni_operator.controller.state.objects import Child
 
-# the revision, how its pods start, replicas, the Service
-_Key = tuple[str, str, bool, int, ServiceSpec]
+# the revision, how its pods start and who rendered them, replicas, the Service
+_Key = tuple[str, str, bool, str, int, ServiceSpec]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,8 @@ class Renderer:
 
     def render(self, owner: Owner, revision: Revision, *, replicas: int, service: ServiceSpec) -> Rendering:
         """The children that should exist."""
-        key = (revision.name, revision.spec_digest, revision.checks_image, replicas, service)
+        origin = (revision.spec_digest, revision.checks_image, revision.rendered_by)
+        key = (revision.name, *origin, replicas, service)
         last = self._last.get(owner.uid)
         if last is None or last[0] != key:
             others = children(owner, revision, replicas=replicas, service=service)

@@ -106,4 +106,4 @@ def _work(builder: Builder, snapshot: Snapshot, pod: Pod | None, *, node: str, f
 
 
 def _delete(pod: Pod) -> DeletePod:
-    return DeletePod(namespace=pod.namespace, name=pod.name)
+    return DeletePod(namespace=pod.namespace, name=pod.name, uid=pod.uid)

@@ -14,7 +14,7 @@ from omni_operator.controller.state.snapshot import Snapshot
 
 # What holds accelerators goes first; policies and the revision's record go when its pods are gone.
 _WORKLOADS = frozenset({"RayCluster", "Deployment", "Service", "PodDisruptionBudget"})
-_WITH_PODS = frozenset({"RayCluster", "Deployment"})
+WITH_PODS = frozenset({"RayCluster", "Deployment"})
 _ORPHAN = "orphan"  # the garbage collector's finalizer of `kubectl delete --cascade=orphan`
 # seconds after a pod's grace period; the kubelet has killed it by then, if there is one
 _OVERDUE = 60.0
@@ -142,7 +142,7 @@ def _is_orphaned(snapshot: Snapshot) -> bool:
     return _ORPHAN in snapshot.omni.finalizers or any(
         not child.owner_uid and child.name in set(_own_names(snapshot, child))
         for child in snapshot.children.values()
-        if child.kind in _WITH_PODS
+        if child.kind in WITH_PODS
     )
 
 

@@ -1,8 +1,7 @@
 """HTTP for the kubelet and for Prometheus: /livez, /readyz, /metrics.
 
-Liveness is the event loop's own answer, and that no task has ended that must not; readiness is "the
-caches are complete" (and before that, that there are OmniDeployments at all), so that a rollout
-waits for a process that can act.
+/livez answers while the event loop runs and all of its permanent tasks do. /readyz is 200 when the
+caches are complete, so that a rollout of the operator waits for a process that can reconcile.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 from omni_operator.api.base import GROUP, PLURAL
-from omni_operator.api.conditions import ConditionStatus, ConditionType
+from omni_operator.api.conditions import ConditionType, Reason
 from omni_operator.children.names import MANAGER
 from omni_operator.controller.apply.omnideployment import OMNI
 from omni_operator.controller.reconcile import DEADLINE, Reconciler
@@ -33,7 +33,6 @@ _CRD_PAUSE, _CRD_WORDS_SECONDS = 1.0, 10.0
 _CAPACITY_PAUSE = 1.0  # seconds; many pods end together, and one reconcile after them is enough
 _CAPACITY_TURN = 0.05  # seconds between two pipelines that wait
 _COALESCE = 0.05  # seconds
-_ALL_IS_WELL = (ConditionType.ACCEPTED, ConditionType.PLANNED, ConditionType.READY)
 
 
 class Manager:
@@ -52,6 +51,7 @@ class Manager:
             status_pause_seconds=settings.status_pause_seconds,
         )
         self._tasks: dict[str, asyncio.Task[Any]] = {}
+        self._capacity_timer: asyncio.TimerHandle | None = None
         self._synced = False
         self._waits_for = _CRD
         self._health = HealthServer(
@@ -78,6 +78,8 @@ class Manager:
     async def stop(self) -> None:
         """Ends everything; what a worker had begun is taken up by the next process."""
         self.queue.close()
+        if self._capacity_timer is not None:
+            self._capacity_timer.cancel()
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
@@ -119,19 +121,19 @@ class Manager:
         self.queue.add_after(key, _COALESCE)
 
     def _capacity_changed(self) -> None:
-        """Reconciles those that a change of capacity can help.
+        """Reconciles those that a change of capacity can help, a moment after it.
 
-        All but the ones that have what they want.
-
-        A deletion is one of them: it may wait for a node to be ready again, or to be gone. They
-        take turns, since on a busy cluster capacity changes every second and each of them is
-        planned anew.
+        A deletion is one of them: it may wait for a node to be ready again, or to be gone.
         """
-        if not self._synced:
-            return
-        waiting = [omni for omni in self.store.omnis.values() if omni.deleting or not _has_what_it_wants(omni)]
-        for turn, omni in enumerate(waiting):
-            self.queue.add_after(omni.key, _CAPACITY_PAUSE + turn * _CAPACITY_TURN)
+        if self._synced and self._capacity_timer is None:
+            self._capacity_timer = asyncio.get_running_loop().call_later(_CAPACITY_PAUSE, self._wake_waiting)
+
+    def _wake_waiting(self) -> None:
+        """They take turns, since on a busy cluster capacity changes every second."""
+        self._capacity_timer = None
+        waiting = [omni.key for omni in self.store.omnis.values() if _waits_for_nodes(omni)]
+        for turn, key in enumerate(waiting):
+            self.queue.add_after(key, turn * _CAPACITY_TURN)
 
     async def _wait_for_crd(self) -> None:
         """Until the API server serves OmniDeployments.
@@ -210,20 +212,25 @@ class Manager:
                 self.queue.add(key, priority=Priority.RESYNC)
 
     async def _relist(self) -> None:
-        before = set(self.store.omnis)
+        before = dict(self.store.omnis)
         page = json.loads(await self.kube.list_page(OMNI, query={}))
         for raw in page["items"]:
             self.on_event(None, raw)
-        living = {f"{o['metadata']['namespace']}/{o['metadata']['name']}" for o in page["items"]}
-        for key in before - living:
-            self.store.omnis.pop(key, None)
-            self.queue.add(key)
+        living = {o["metadata"]["uid"] for o in page["items"]}
+        for key, omni in before.items():
+            if omni.uid not in living:
+                self.store.remove(key, omni.uid)
+                self.queue.add(key)
 
 
-def _has_what_it_wants(omni: Omni) -> bool:
-    """Whether the spec as it is now runs.
+def _waits_for_nodes(omni: Omni) -> bool:
+    """Whether capacity or a node's state can change what a reconcile does or says.
 
-    After an edit that no node can hold, the old revision goes on and is Ready.
+    Not while a plan that fits starts: its own pods come and go with every change of capacity.
     """
-    conditions = {c["type"]: c["status"] for c in omni.status.get("conditions") or ()}
-    return all(conditions.get(kind) == ConditionStatus.TRUE for kind in _ALL_IS_WELL)
+    conditions = {c["type"]: c for c in omni.status.get("conditions") or ()}
+    planned, progressing = conditions.get(ConditionType.PLANNED), conditions.get(ConditionType.PROGRESSING)
+    if omni.deleting or (planned is not None and planned["reason"] != Reason.PLAN_FITS):
+        return True
+    # shared memory on a node that is not Ready
+    return progressing is not None and progressing["reason"] == Reason.DRAINING

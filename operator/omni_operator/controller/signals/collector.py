@@ -76,7 +76,9 @@ class Collector:
         waiting = {s: a for s, a in asked.items() if s in known or not snapshot.signals.warm_up.get(s, PENDING).passed}
         port = active.revision.spec.serving.port
         self.warm_ups.refresh(uid, key=key, request=request, servers=waiting, port=port)
-        if not actions.draining:
+        if actions.draining:
+            self.transfers.forget(uid)  # what it counted was another revision's
+        else:
             self.transfers.refresh(uid, key=key, active=active, pods=pods, replicas=decision.replicas)
 
     def forget(self, uid: str) -> None:

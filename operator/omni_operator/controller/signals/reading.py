@@ -6,6 +6,7 @@ Counters on a page of metrics, and lines of a log.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -34,7 +35,8 @@ def counted_edges(metrics: str, counter: re.Pattern[str]) -> frozenset[EdgeKey]:
     return frozenset(found)
 
 
-def rdma_fallback(pod: str, log: str, pattern: re.Pattern[str]) -> Fallback | None:
+def rdma_fallback(pod: str, log: str, patterns: Iterable[re.Pattern[str]]) -> Fallback | None:
     """The line of a pod's log that says RDMA is not used, if there is one."""
-    found = next((line for line in log.splitlines() if pattern.search(line)), None)
+    known = tuple(patterns)
+    found = next((line for line in log.splitlines() if any(each.search(line) for each in known)), None)
     return None if found is None else Fallback(pod=pod, text=found.strip()[:_LONGEST_LINE])

@@ -17,6 +17,7 @@ import aiohttp
 
 from omni_operator.api.spec import Protocol
 from omni_operator.children.names import COMPONENT, SERVER_CONTAINER, WORKER_CONTAINER, Component
+from omni_operator.connectors.registry import rdma_fallbacks
 from omni_operator.controller.signals import http
 from omni_operator.controller.signals.reading import counted_edges, rdma_fallback
 from omni_operator.controller.state.objects import Pod
@@ -167,8 +168,9 @@ class TransferMonitor:
                 log = await self.kube.log(pod.namespace, pod.name, container=container, limit_bytes=_LOG_BYTES)
         except (ApiError, aiohttp.ClientError, TimeoutError, OSError):
             return pod.name
-        pattern = release_of(active.revision.plan.series).rdma_fallback
-        monitor.read[pod.name] = rdma_fallback(pod.name, log, pattern)
+        plan = active.revision.plan
+        patterns = rdma_fallbacks((edge.connector for edge in plan.edges), release=release_of(plan.series))
+        monitor.read[pod.name] = rdma_fallback(pod.name, log, patterns)
         return ""
 
 

@@ -1,4 +1,7 @@
-"""Builds a Snapshot from decoded objects: for the controller, which has them in caches, and for the command line."""
+"""Builds a Snapshot from decoded objects.
+
+For the controller, which has them in caches, and for the command line.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +21,8 @@ from omni_operator.controller.state.objects import Child, NamespaceObject, NodeO
 from omni_operator.controller.state.signals import Server, Signals, WarmUpResult
 from omni_operator.controller.state.snapshot import ChildKey, ParsedSpec, Snapshot, StoredRevision
 
-# A revision from the record that a child keeps, by one of the two loaders of `children/revision.py`; None when it is
-# unreadable.
+# A revision from the record that a child keeps, by one of the two loaders of
+# `children/revision.py`; None when it is unreadable.
 LoadRecord = Callable[[Child, Callable[..., Revision]], Revision | None]
 
 
@@ -90,8 +93,8 @@ def referenced_cluster(omni: Omni) -> str:
 def parse(raw: dict[str, Any]) -> ParsedSpec:
     """The spec of an OmniDeployment.
 
-    A field that is not known is ignored: the API server drops such fields unless the CRD is of a newer operator, and then an
-    older one must go on with what it knows.
+    A field that is not known is ignored: the API server drops such fields unless the CRD is of a
+    newer operator, and then an older one must go on with what it knows.
     """
     ignored: tuple[str, ...] = ()
     try:
@@ -120,21 +123,23 @@ def _revisions(
             if (made := load_record(child, revision.from_config_map)) is None:
                 unreadable.add(name)
             else:
-                by = child.annotations.get(names.RENDERED_BY, "")
-                found[name] = StoredRevision(revision=made, created=child.created, rendered_by=by)
+                found[name] = StoredRevision(revision=made, created=child.created)
         elif names.RECORD in child.annotations and not child.deleting:
             copies.append(child)
     for child in copies:  # a record that somebody deleted comes back from the copy that its children keep
-        name = child.labels.get(REVISION, "")
-        if name in found or name in unreadable:
+        if child.labels.get(REVISION, "") in found.keys() | unreadable:
             continue
-        if (made := load_record(child, revision.from_copy)) is not None:
-            found[name] = StoredRevision(revision=made, created="")
+        made = load_record(child, revision.from_copy)
+        if made is not None and made.name not in found.keys() | unreadable:
+            found[made.name] = StoredRevision(revision=made, created="")
     return found, tuple(sorted(unreadable))
 
 
 def _with_answered(signals: Signals, omni: Omni) -> Signals:
-    """Servers whose request passed are in status, so that another process of the operator does not ask them again."""
+    """The signals, and what status knows of servers whose request has passed.
+
+    So another process of the operator does not ask them again.
+    """
     passed: dict[Server, WarmUpResult] = {
         (str(entry["pod"]), str(entry["since"])): WarmUpResult(passed=True)
         for entry in omni.status.get("answered") or ()

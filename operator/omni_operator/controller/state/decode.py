@@ -12,8 +12,14 @@ from typing import Any
 import msgspec
 
 from omni_operator.controller.state.objects import Child, NamespaceObject, NodeObject, Omni, Pod, ResourceHolder
+from omni_operator.kube.kinds import RAY_CLUSTER
 from omni_operator.topology import read
 from omni_operator.topology.namespace import PodSecurity
+
+_CONDITIONS_READ = {
+    RAY_CLUSTER.kind: frozenset({"HeadPodReady", "ReplicaFailure", "RayClusterReplicaFailure"}),
+    "Deployment": frozenset({"ReplicaFailure"}),
+}
 
 
 def omni(raw: dict[str, Any]) -> Omni:
@@ -53,8 +59,26 @@ def child(kind: str, raw: dict[str, Any]) -> Child:
         labels=meta.get("labels") or {},
         annotations=meta.get("annotations") or {},
         body=body,
-        status=raw.get("status") or {},
+        status=_child_status(kind, raw.get("status") or {}),
     )
+
+
+def _child_status(kind: str, status: dict[str, Any]) -> dict[str, Any]:
+    """The part that conditions read.
+
+    The rest changes with every pod and is no reason to reconcile.
+    """
+    conditions = [
+        {key: condition.get(key, "") for key in ("type", "status", "reason", "message")}
+        for condition in status.get("conditions") or ()
+        if condition["type"] in _CONDITIONS_READ.get(kind, ())
+    ]
+    if kind != RAY_CLUSTER.kind:
+        return {"conditions": conditions} if conditions else {}
+    if not status:
+        return {}  # KubeRay has not seen it
+    found: dict[str, Any] = {"conditions": conditions}
+    return found | {key: status[key] for key in ("desiredWorkerReplicas", "readyWorkerReplicas") if key in status}
 
 
 def pod(raw: dict[str, Any]) -> Pod:
@@ -73,6 +97,7 @@ def pod(raw: dict[str, Any]) -> Pod:
     return Pod(
         namespace=meta["namespace"],
         name=meta["name"],
+        uid=meta["uid"],
         resource_version=meta["resourceVersion"],
         node=spec.get("nodeName", ""),
         phase=status.get("phase", ""),
@@ -91,7 +116,7 @@ def pod(raw: dict[str, Any]) -> Pod:
         waiting_reason=_waiting_reason(containers),
         termination_message=next((c.termination_message for c in containers if c.termination_message), ""),
         unresponsive=ready.get("status") == "False" and "" < started < became and all_run,
-        restarts=sum(c.get("restartCount", 0) for c in entries),
+        restarts=sum(c.get("restartCount", 0) for c in (*entries, *(status.get("initContainerStatuses") or ()))),
         group=labels.get("ray.io/group", ""),
     )
 

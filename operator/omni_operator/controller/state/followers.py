@@ -16,16 +16,21 @@ def waits_for_leader(snapshot: Snapshot, active: StoredRevision, pod: Pod) -> bo
     On one node the server follows its worker; in a topology domain all pods of a replica follow the
     workers.
     """
+    leader = leader_of(active, pod)
+    if leader is None:
+        return False
+    placed = (p for p in snapshot.pods_of(active.name) if p.labels.get(COMPONENT) == leader and p.node)
+    return not any(p.replica == pod.replica for p in placed)
+
+
+def leader_of(active: StoredRevision, pod: Pod) -> Component | None:
+    """The component whose pods the plan keeps a pod near to; None for a pod that follows none."""
     plan = active.revision.plan
     component = pod.labels.get(COMPONENT, "")
     one_node = plan.backend is Backend.RAY and plan.strategy is Strategy.ONE_NODE and plan.cluster_ref is None
     if one_node and component == Component.SERVING:
-        leader = Component.WORKER
-    elif plan.topology_key and component != Component.STORE:
+        return Component.WORKER
+    if plan.topology_key and component != Component.STORE:
         leader = Component.WORKER if plan.groups else Component.SERVING
-    else:
-        return False
-    if component == leader:
-        return False
-    placed = (p for p in snapshot.pods_of(active.name) if p.labels.get(COMPONENT) == leader and p.node)
-    return not any(p.replica == pod.replica for p in placed)
+        return None if component == leader else leader
+    return None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from omni_operator.children.names import NAME, REPLICA, REVISION
@@ -42,7 +42,9 @@ class Omni:
 class Child:
     """An object that carries our labels, or a RayCluster of anybody's.
 
-    `body` has no status and no managedFields.
+    Attributes:
+        body: Without status and managedFields.
+        status: Only what conditions read.
     """
 
     kind: str
@@ -58,6 +60,10 @@ class Child:
     body: dict[str, Any]
     status: dict[str, Any]
 
+    def differs_from(self, other: Child) -> bool:
+        """Whether anything that is read is different; a resourceVersion alone says nothing."""
+        return replace(other, resource_version=self.resource_version) != self
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pod:
@@ -71,6 +77,7 @@ class Pod:
         unschedulable: The scheduler's message when it finds no node.
         waiting_reason: Why a container does not run, in the kubelet's words.
         termination_message: What the container that ended with an error left.
+        restarts: Of all its containers, init containers too.
         unresponsive: It has been ready since its containers started, and is not now.
         group: KubeRay's worker group.
     """
@@ -82,6 +89,7 @@ class Pod:
     phase: str
     ready: bool
     deleting: bool
+    uid: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     requests: Mapping[str, int] = field(default_factory=dict)
     owner_uid: str = ""
@@ -97,6 +105,23 @@ class Pod:
     restarts: int = 0
     unresponsive: bool = False
     group: str = ""
+
+    def differs_from(self, before: Pod | None) -> bool:
+        """Whether a reconcile could find something new in it.
+
+        That it exists, got an address or pulls its image is read when it has a node, is ready or is
+        stuck.
+        """
+        if before is None:
+            return self._reported != (False,) * len(self._reported)
+        return (before.uid, before.labels, before._reported) != (self.uid, self.labels, self._reported)
+
+    @property
+    def _reported(self) -> tuple[object, ...]:
+        ended = self.phase in {"Succeeded", "Failed"}
+        stuck = (self.unschedulable, self.waiting_reason, self.termination_message)
+        reported = (self.node, self.deleting, ended, self.ready_since, self.unresponsive, self.restarts, *stuck)
+        return tuple(each or False for each in reported)
 
     @property
     def occupies_node(self) -> bool:

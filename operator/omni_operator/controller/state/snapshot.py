@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from omni_operator import __version__
 from omni_operator.api.spec import OmniDeploymentSpec
 from omni_operator.children.names import COMPONENT, FINALIZER, Component, Owner, folder_revision, node_folder
 from omni_operator.children.revision import Revision
@@ -31,12 +30,10 @@ class StoredRevision:
     Attributes:
         revision: The revision.
         created: Creation of its ConfigMap; empty while it has none.
-        rendered_by: Version of the operator that made its children.
     """
 
     revision: Revision
     created: str
-    rendered_by: str = __version__
 
     @property
     def name(self) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from omni_operator.children.names import MANAGED_BY, MANAGER, NAME
 from omni_operator.controller.state import decode
-from omni_operator.controller.state.free import FreeCapacity
+from omni_operator.controller.state.available import AvailableCapacity
 from omni_operator.controller.state.objects import Child, NamespaceObject, NodeObject, Omni, Pod, ResourceHolder
 from omni_operator.kube.client import Kube
 from omni_operator.kube.kinds import CHILD_KINDS, NAMESPACE, NODE, POD, RAY_CLUSTER
@@ -20,6 +20,8 @@ from omni_operator.topology.inventory import Inventory
 Index = dict[str, dict[tuple[str, str], Any]]
 # Bound and not ended: only these hold resources of a node.
 _HOLDERS = "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed"
+
+_ENDED_KEPT = 4096
 
 
 @dataclass(slots=True)
@@ -44,7 +46,9 @@ class Store:
     holders: Reflector[ResourceHolder] = field(init=False)
     nodes: Reflector[NodeObject] = field(init=False)
     namespaces: Reflector[NamespaceObject] = field(init=False)
-    capacity: FreeCapacity = field(default_factory=FreeCapacity)
+    capacity: AvailableCapacity = field(default_factory=AvailableCapacity)
+    _inventories: dict[str, tuple[int, Inventory]] = field(default_factory=dict)
+    _ended: dict[str, None] = field(default_factory=dict)  # uids, the oldest first
     _children_of: Index = field(default_factory=dict)
     _pods_of: Index = field(default_factory=dict)
 
@@ -81,7 +85,11 @@ class Store:
             kube=self.kube, resource=NODE, decoder=JsonDecoder(decode.node), changed=self._node_changed
         )
         self.namespaces = Reflector(
-            kube=self.kube, resource=NAMESPACE, decoder=JsonDecoder(decode.namespace), changed=self._namespace_changed
+            kube=self.kube,
+            resource=NAMESPACE,
+            decoder=JsonDecoder(decode.namespace),
+            changed=self._namespace_changed,
+            optional=True,  # a condition says that they cannot be read
         )
 
     def reflectors(self) -> list[Reflector[Any]]:
@@ -98,18 +106,28 @@ class Store:
         return ", ".join(f"{r.resource.plural} ({r.error})" if r.error else r.resource.plural for r in waiting)
 
     def upsert(self, omni: Omni) -> bool:
-        """Takes a newer state of an OmniDeployment; False when it is not newer."""
+        """Takes a newer state of an OmniDeployment; False when it is not newer.
+
+        The answer to an own write may arrive after the object's end, or after another of its name
+        was created.
+        """
         known = self.omnis.get(omni.key)
-        if known is not None and known.uid == omni.uid and int(omni.resource_version) <= int(known.resource_version):
+        if known is not None and int(omni.resource_version) <= int(known.resource_version):
+            return False
+        if known is None and omni.uid in self._ended:
             return False
         self.omnis[omni.key] = omni
         return True
 
     def remove(self, key: str, uid: str) -> None:
         """Forgets an OmniDeployment that is gone, unless another of its name is there."""
+        self._ended[uid] = None
+        while len(self._ended) > _ENDED_KEPT:
+            del self._ended[next(iter(self._ended))]
         known = self.omnis.get(key)
         if known is not None and known.uid == uid:
             del self.omnis[key]
+            self._inventories.pop(key, None)
 
     def children_of(self, key: str) -> dict[tuple[str, str], Child]:
         """Children by kind and name."""
@@ -122,9 +140,14 @@ class Store:
     def inventory(self, *, without: str) -> Inventory:
         """Nodes, with what the pods of all others hold taken off.
 
-        Of equal state the same object, so callers may compare.
+        Of equal state the same object, so callers may compare. What its own pods hold is part of
+        that state.
         """
-        return self.capacity.inventory(self._pods_of.get(without, {}).values())
+        known = self._inventories.get(without)
+        if known is None or known[0] != self.capacity.version:
+            own = self._pods_of.get(without, {}).values()
+            known = self._inventories[without] = self.capacity.version, self.capacity.inventory(own)
+        return known[1]
 
     def _child_changed(self, old: Child | None, new: Child | None) -> None:
         it = new or old
@@ -133,7 +156,8 @@ class Store:
         if name and it.labels.get(MANAGED_BY) == MANAGER:
             key = f"{it.namespace}/{name}"
             self._index(self._children_of, key, (it.kind, it.name), new)
-            self.enqueue(key)
+            if old is None or new is None or new.differs_from(old):
+                self.enqueue(key)
         elif it.kind == RAY_CLUSTER.kind:
             for omni in self.omnis.values():
                 reference = (omni.spec.get("ray") or {}).get("clusterRef") or {}
@@ -147,7 +171,8 @@ class Store:
         for owner in {p.omni for p in (old, new) if p is not None and p.omni}:
             key = f"{it.namespace}/{owner}"
             self._index(self._pods_of, key, ("Pod", it.name), new if new is not None and new.omni == owner else None)
-            self.enqueue(key)
+            if new is None or new.differs_from(old):
+                self.enqueue(key)
         if self.capacity.replace(old, new):
             self.capacity_changed()
 
@@ -159,6 +184,10 @@ class Store:
         if old is None or new is None or old.node != new.node:
             self.capacity.set_node(old.node if old else None, new.node if new else None)
             self.capacity_changed()
+        if old is not None and (new is None or old.node.ready != new.node.ready):
+            # What its pods report is read differently then.
+            for key in {f"{p.namespace}/{p.omni}" for p in self.pods if p.node == old.name and p.omni}:
+                self.enqueue(key)
 
     def _namespace_changed(self, old: NamespaceObject | None, new: NamespaceObject | None) -> None:
         it = new or old

@@ -124,10 +124,14 @@ async def test_what_drains_for_its_successor_does_not_come_back(running: Harness
     )
     for _ in range(2):
         assert [what for how, what in await running.reconcile() if how == "make"] == []
-    running.node("a", gpus=9)  # a plan of now has another name
+    running.node("a", gpus=9)  # a plan of now would be another one
     running.node("b", gpus=9)
-    assert [what for how, what in await running.reconcile() if how == "make" and old in what] == []
-    assert running.revision not in {old, new}
+    assert [what for how, what in await running.reconcile() if how == "make"] == []
+    assert running.revision == new, "a plan is made once and kept"
+    running.end_pods()
+    made = [what for _ in range(3) for how, what in await running.reconcile() if how == "make"]
+    assert made
+    assert all(new in what or what == f"Service {OWNER.name}" for what in made)
 
 
 async def test_a_refusal_of_an_edit_that_was_taken_back_asks_for_nothing(running: Harness) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from omni_operator.children.names import Component
 from omni_operator.controller.apply.omnideployment import event_object
+from omni_operator.controller.conditions.events import condition_events
 from omni_operator.controller.conditions.launcher_report import readable
 from omni_operator.controller.state import decode
 from omni_operator.controller.state.event import EventRecord
@@ -110,6 +111,15 @@ def test_wrong_placement_and_missed_deadlines_are_warnings() -> None:
     assert (True, "PlacementDiffers") in reasons_of(cluster.reconcile())
     cluster.later(10_000)
     assert reasons_of(cluster.reconcile()) == [(True, "DeadlineExceeded")]
+
+
+def test_a_reason_of_a_newer_operator_that_stays_ends_nothing() -> None:
+    """After a downgrade a condition that is left as it is may have a reason of later."""
+    newer = {"type": "Accepted", "status": "True", "reason": "OfTomorrow", "message": "m", "lastTransitionTime": "t"}
+    before = {"conditions": [newer]}
+    unreadable = {"type": "Progressing", "status": "False", "reason": "RevisionUnreadable", "message": "m"}
+    events = list(condition_events(before, {"conditions": [newer, unreadable]}, summary=None))
+    assert [event.reason for event in events] == ["RevisionUnreadable"]
 
 
 def test_an_event_object() -> None:

@@ -120,6 +120,24 @@ def test_a_server_that_waits_for_its_worker_is_none() -> None:
     assert "Insufficient nvidia.com/gpu" in cluster.condition("Ready")["message"]
 
 
+def test_one_restart_is_no_failure_and_more_are_until_the_pod_is_ready(starting: FakeCluster) -> None:
+    """Also between two ends, while its container runs: RayClusterReady must not change at each."""
+    back_off = "container ray-worker: CrashLoopBackOff: back-off 10s"
+    seen = []
+    starting.bring_up_ray(ready=2)
+    for restarts, waiting in ((0, ""), (1, back_off), (1, ""), (2, back_off), (2, ""), (3, back_off), (3, "")):
+        del starting.pods[3:]
+        starting.pod(Component.WORKER, 8, ready=False, restarts=restarts, waiting_reason=waiting)
+        starting.reconcile()
+        seen.append(starting.says("RayClusterReady")[1])
+    assert seen == ["RayStarting"] * 3 + ["RayPodsFailing"] * 4
+    assert "(ended 3 times): not ready since then" in starting.condition("RayClusterReady")["message"]
+    del starting.pods[3:]
+    starting.pod(Component.WORKER, 8, restarts=3)
+    starting.reconcile()
+    assert starting.says("RayClusterReady")[1] == "RayStarting"
+
+
 def test_pods_that_end_are_no_cause(starting: FakeCluster) -> None:
     starting.serve(available=0)
     starting.pod(Component.SERVING, 8, deleting=True, ready=False, termination_message=reported("RayUnreachable"))

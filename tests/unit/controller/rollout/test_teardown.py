@@ -69,7 +69,7 @@ async def test_a_new_revision_waits_for_what_can_end_and_not_for_a_lost_node(rea
     harness.node("b", ready=ready)
     harness.end_pods(server)
     made = [call for _ in range(2) for call in await harness.reconcile()]
-    assert (("make", f"ConfigMap {names.base(OWNER, new)}") in made) is (ready != "True")
+    assert (("make", f"RayCluster {names.base(OWNER, new)}-0") in made) is (ready != "True")
     assert ("delete", f"ConfigMap {names.base(OWNER, old)}") not in made, "it tells what is left"
     assert harness.condition("Progressing")["reason"] == "Draining"
     assert f"pod {server} on node b" in harness.condition("Progressing")["message"]

@@ -90,28 +90,31 @@ async def test_what_lacks_has_a_remedy(answer: Any, words: str) -> None:
     assert bool(why) == bool(words)
 
 
-def raw_omni(name: str, truths: dict[str, str], *, deleting: bool = False) -> dict[str, Any]:
+def raw_omni(name: str, reasons: dict[str, str], *, deleting: bool = False) -> dict[str, Any]:
     meta = {"namespace": "ns", "name": name, "uid": name, "resourceVersion": "1"}
-    conditions = [{"type": kind, "status": status_of} for kind, status_of in truths.items()]
+    conditions = [{"type": kind, "status": "True", "reason": reason} for kind, reason in reasons.items()]
     gone = {"deletionTimestamp": "2026-01-01T00:00:00Z"} if deleting else {}
     return {"metadata": {**meta, **gone}, "spec": {}, "status": {"conditions": conditions}}
 
 
-async def test_capacity_helps_all_that_lack_something() -> None:
-    """Also a pipeline whose edit no node can hold, while its old revision serves and is Ready."""
+async def test_capacity_helps_those_that_wait_for_nodes() -> None:
+    """Also a pipeline whose edit no node can hold, while its old revision serves and is Ready.
+
+    Not one that starts, whose own pods change capacity all the time.
+    """
     it = controller()
     it._synced = True
-    well = {"Accepted": "True", "Planned": "True", "Ready": "True"}
+    well = {"Accepted": "Accepted", "Planned": "PlanFits", "Progressing": "Complete", "Ready": "Serving"}
     for raw in (
         raw_omni("well", well),
-        raw_omni("no-layout", {**well, "Planned": "False"}),
-        raw_omni("refused", {**well, "Accepted": "False"}),
-        raw_omni("starting", {**well, "Ready": "False"}),
-        raw_omni("new", {}),
+        raw_omni("no-layout", {**well, "Planned": "NoLayout"}),
+        raw_omni("waits", {**well, "Planned": "WaitingForCapacity"}),
+        raw_omni("drains", {**well, "Progressing": "Draining"}),
+        raw_omni("starting", {**well, "Ready": "RayStarting", "Progressing": "NewRevision"}),
         raw_omni("going", well, deleting=True),
     ):
         it.store.upsert(decode.omni(raw))
     it.store.capacity_changed()
     await asyncio.sleep(2)
     planned = {await it.queue.get() for _ in range(len(it.queue))}
-    assert planned == {"ns/no-layout", "ns/refused", "ns/starting", "ns/new", "ns/going"}
+    assert planned == {"ns/no-layout", "ns/waits", "ns/drains", "ns/going"}

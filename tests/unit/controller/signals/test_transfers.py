@@ -63,7 +63,7 @@ def test_counters_name_the_edges_that_carried_something() -> None:
     ("log", "found"), [(f"starting\n{LINE}\nready\n", LINE), ("RDMA devices: mlx5_0\n", None), ("", None)]
 )
 def test_the_line_that_admits_tcp(log: str, found: str | None) -> None:
-    assert rdma_fallback("p", log, release_of("0.30").rdma_fallback) == (
+    assert rdma_fallback("p", log, [release_of("0.30").rdma_fallback]) == (
         Fallback(pod="p", text=found) if found else None
     )
 

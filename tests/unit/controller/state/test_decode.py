@@ -16,7 +16,13 @@ OURS = {"omni.vllm.ai/name": "omni", "omni.vllm.ai/revision": "r", "omni.vllm.ai
 
 
 def pod(*, labels: dict[str, str] | None = None, spec: dict[str, Any] | None = None, **status: Any) -> Pod:
-    meta = {"namespace": "ns", "name": "p", "resourceVersion": "1", "labels": OURS if labels is None else labels}
+    meta = {
+        "namespace": "ns",
+        "name": "p",
+        "uid": "u",
+        "resourceVersion": "1",
+        "labels": OURS if labels is None else labels,
+    }
     return decode.pod({"metadata": meta, "spec": spec or {"nodeName": "a"}, "status": {"phase": "Running", **status}})
 
 
@@ -43,7 +49,10 @@ def test_a_pod_whose_replica_cannot_be_is_not_ours(replica: str | None, omni: st
 def test_a_pod_that_is_being_deleted() -> None:
     meta = {"deletionTimestamp": "2026-01-01T12:01:00Z", "deletionGracePeriodSeconds": 60}
     found = decode.pod(
-        {"metadata": {"namespace": "ns", "name": "p", "resourceVersion": "1", "labels": OURS, **meta}, "spec": {}}
+        {
+            "metadata": {"namespace": "ns", "name": "p", "uid": "u", "resourceVersion": "1", "labels": OURS, **meta},
+            "spec": {},
+        }
     )
     assert (found.deleting, found.deletion_requested_at, found.grace_deadline) == (
         True,
@@ -157,11 +166,36 @@ def test_a_child_keeps_what_can_differ() -> None:
     }  # fmt: skip
     found = decode.child("Service", {"kind": "Service", "metadata": meta, "spec": {"x": 1}, "status": {"y": 2}})
     assert found.owner_uid == "owner"
-    assert found.status == {"y": 2}
+    assert found.status == {}
     assert found.body["spec"] == {"x": 1}
     assert found.body["metadata"].keys() == {"namespace", "name", "labels", "ownerReferences"}
     assert not found.deleting
     assert decode.child("Service", {"metadata": {**meta, "deletionTimestamp": "now"}}).deleting
+
+
+def test_of_a_status_only_what_conditions_read_is_kept() -> None:
+    """The rest changes with every pod, and a child that is as it was is no reason to reconcile."""
+    meta = {"namespace": "ns", "name": "c", "uid": "u", "resourceVersion": "7"}
+    head = {"type": "HeadPodReady", "status": "True", "reason": "R", "message": "m"}
+    status = {"conditions": [{**head, "lastTransitionTime": "t"}, {"type": "Other", "status": "True"}]}
+    status |= {"readyWorkerReplicas": 1, "desiredWorkerReplicas": 2, "lastUpdateTime": "t", "state": "ready"}
+    found = decode.child("RayCluster", {"metadata": meta, "spec": {}, "status": status})
+    assert found.status == {"conditions": [head], "readyWorkerReplicas": 1, "desiredWorkerReplicas": 2}
+    later = decode.child(
+        "RayCluster",
+        {"metadata": {**meta, "resourceVersion": "8"}, "spec": {}, "status": {**status, "lastUpdateTime": "u"}},
+    )
+    assert not later.differs_from(found)
+    up = decode.child("RayCluster", {"metadata": meta, "spec": {}, "status": {**status, "readyWorkerReplicas": 2}})
+    assert up.differs_from(found)
+
+
+def test_restarts_of_init_containers_count() -> None:
+    found = pod(
+        containerStatuses=[{"name": "main", "restartCount": 1}],
+        initContainerStatuses=[{"name": "wait-gcs-ready", "restartCount": 2}],
+    )
+    assert found.restarts == 3
 
 
 @pytest.mark.parametrize(

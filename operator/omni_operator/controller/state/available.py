@@ -25,7 +25,7 @@ class Holder(Protocol):
 
 
 @dataclass(slots=True)
-class FreeCapacity:
+class AvailableCapacity:
     """Nodes and the extended resources that pods hold of them.
 
     Attributes:

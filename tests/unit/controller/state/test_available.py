@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omni_operator.controller.state.free import FreeCapacity
+from omni_operator.controller.state.available import AvailableCapacity
 from omni_operator.topology.inventory import Inventory
 from tests.unit import make
 from tests.unit.make import GPU, HCA
@@ -34,7 +34,7 @@ changes = st.lists(st.one_of(holders, nodes, st.sampled_from("pqrs"), st.sampled
 
 @given(changes=changes, own=st.sets(st.sampled_from("pqrs"), max_size=2))
 def test_what_is_kept_is_what_counting_anew_gives(changes: list[object], own: set[str]) -> None:
-    free, pods, known = FreeCapacity(), dict[str, Holder](), {}
+    free, pods, known = AvailableCapacity(), dict[str, Holder](), {}
     for change in changes:
         if isinstance(change, Holder):
             free.replace(pods.get(change.name), change)
@@ -55,7 +55,7 @@ def test_what_is_kept_is_what_counting_anew_gives(changes: list[object], own: se
 
 def test_an_unchanged_cluster_has_the_same_inventory() -> None:
     """So that a pipeline that waits is planned anew only when something has changed."""
-    free = FreeCapacity()
+    free = AvailableCapacity()
     free.set_node(None, make.node("a", 4))
     pod = Holder("p", "a", {GPU: 1})
     assert free.replace(None, pod)
