@@ -20,7 +20,7 @@ DEPLOYMENTS = "/apis/apps/v1/namespaces/bench/deployments"
 PODS = "/api/v1/namespaces/bench/pods"
 SERVICES = "/api/v1/namespaces/bench/services"
 _LABEL = "omni.vllm.ai/name"
-_SETTLED = 6.0  # seconds without a write; longer than the first pause of a status that only reports progress
+_SETTLED = 11.0  # seconds without a write; longer than the first pause of a status that only reports progress
 _LONGEST = 900.0
 
 

@@ -37,6 +37,7 @@ class Operator:
             "PYTHONPATH": str(ROOT / "operator"),
             "KUBECONFIG": str(self.control_plane.kubeconfig("operator")),
             "OMNI_HTTP_PORT": str(self.port),
+            "OMNI_STATUS_PAUSE_SECONDS": "2",  # so that tests wait less for steps that are no news
         }
         self.process = self.control_plane.spawn(self.name, [sys.executable, "-m", "omni_operator"], env)
         if wait:

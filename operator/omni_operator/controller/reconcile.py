@@ -17,9 +17,9 @@ from omni_operator.children.describe import summary
 from omni_operator.controller.apply.children import ChildWriter
 from omni_operator.controller.apply.executor import Executor
 from omni_operator.controller.apply.omnideployment import OmniWriter
+from omni_operator.controller.apply.pauses import StatusPauses
 from omni_operator.controller.conditions.build import StatusUpdate, build_status
 from omni_operator.controller.conditions.events import condition_events
-from omni_operator.controller.conditions.pauses import StatusPauses
 from omni_operator.controller.conditions.plan_status import PlanStatuses
 from omni_operator.controller.rollout.actions import Results
 from omni_operator.controller.rollout.decide import Decision, decide
@@ -48,15 +48,14 @@ class Reconciler:
         kube: The API server.
         store: The caches.
         instance: Name of this process, for events.
-        status_pause_seconds: Seconds that the first change of status which only reports progress
-            waits for others.
+        status_pause_seconds: Seconds that a step of status which is no news waits for others.
         now: The time.
     """
 
     kube: Kube
     store: Store
     instance: str
-    status_pause_seconds: float = 5.0
+    status_pause_seconds: float = 10.0
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     collector: Collector = field(init=False)
     snapshots: Snapshots = field(init=False)

@@ -31,7 +31,7 @@ from omni_operator.kube.client import ApiError, Kube
 from omni_operator.kube.kinds import BY_KIND, POD
 
 _NO_ANSWER = (TimeoutError, aiohttp.ClientError)
-_NOTHING_HEARD = (
+_NOT_ANSWERED = (
     "the API server did not answer in time; if this stays, an admission webhook may not answer "
     "(kubectl get mutatingwebhookconfigurations,validatingwebhookconfigurations)"
 )
@@ -105,7 +105,7 @@ class _Run:
         try:
             state = await self.executor.children.ensure(self.snapshot, dict(action.intent), exists=action.exists)
         except _NO_ANSWER:
-            self.refused.append(f"{where}: {_NOTHING_HEARD}")
+            self.refused.append(f"{where}: {_NOT_ANSWERED}")
             return
         except ApiError as exc:
             if not exc.namespace_ends:
@@ -140,7 +140,7 @@ class _Run:
         try:
             await self.executor.kube.create(POD, dict(action.pod))
         except _NO_ANSWER:
-            self.refused.append(f"cleanup of {action.folder} on {action.node}: {_NOTHING_HEARD}")
+            self.refused.append(f"cleanup of {action.folder} on {action.node}: {_NOT_ANSWERED}")
         except ApiError as exc:
             if not exc.conflict and not exc.namespace_ends:
                 self.refused.append(f"cleanup of {action.folder} on {action.node}: {exc.message}")
@@ -160,5 +160,5 @@ def _failure(action: Action, exc: BaseException) -> Failure:
     if isinstance(exc, ApiError):
         return Failure(what=f"{action}: {exc}", retry_after=exc.retry_after)
     if isinstance(exc, _NO_ANSWER):
-        return Failure(what=f"{action}: {_NOTHING_HEARD}")
+        return Failure(what=f"{action}: {_NOT_ANSWERED}")
     raise exc

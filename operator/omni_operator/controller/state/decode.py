@@ -11,11 +11,13 @@ from typing import Any
 
 import msgspec
 
+from omni_operator.children import names
 from omni_operator.controller.state.objects import Child, NamespaceObject, NodeObject, Omni, Pod, ResourceHolder
 from omni_operator.kube.kinds import RAY_CLUSTER
 from omni_operator.topology import read
 from omni_operator.topology.namespace import PodSecurity
 
+_RECORD = frozenset({names.SPEC_FILE, names.PLAN_FILE})
 _CONDITIONS_READ = {
     RAY_CLUSTER.kind: frozenset({"HeadPodReady", "ReplicaFailure", "RayClusterReplicaFailure"}),
     "Deployment": frozenset({"ReplicaFailure"}),
@@ -47,6 +49,9 @@ def child(kind: str, raw: dict[str, Any]) -> Child:
     body["metadata"] = {
         key: meta[key] for key in ("name", "namespace", "labels", "annotations", "ownerReferences") if key in meta
     }
+    if "data" in body:
+        # A revision is read from these; of what its pods mount only the names are needed.
+        body["data"] = {key: value if key in _RECORD else "" for key, value in (body["data"] or {}).items()}
     return Child(
         kind=kind,
         namespace=meta["namespace"],

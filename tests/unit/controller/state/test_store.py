@@ -71,7 +71,7 @@ def test_a_pod_on_its_way_is_a_reason_when_it_is_placed_and_when_it_is_ready(wok
 
 
 @pytest.mark.parametrize(
-    "trouble",
+    "status",
     [
         {"phase": "Failed"},
         {"conditions": [{"type": "PodScheduled", "reason": "Unschedulable", "message": "no node"}]},
@@ -79,9 +79,9 @@ def test_a_pod_on_its_way_is_a_reason_when_it_is_placed_and_when_it_is_ready(wok
         {"containerStatuses": [{"name": "c", "state": {"waiting": {"reason": "ErrImagePull", "message": "x"}}}]},
     ],
 )
-def test_trouble_is_a_reason(woken: Woken, trouble: dict[str, Any]) -> None:
+def test_what_keeps_a_pod_from_running_is_a_reason(woken: Woken, status: dict[str, Any]) -> None:
     woken.by("Pod", pod(1))
-    assert woken.by("Pod", pod(2) | {"status": trouble})
+    assert woken.by("Pod", pod(2) | {"status": status})
 
 
 def test_a_pod_that_is_found_at_the_start_is_a_reason(woken: Woken) -> None:

@@ -17,14 +17,15 @@ _AT_ONCE_FIELDS = ("observedGeneration", "revision", "nodeMemory")
 
 @dataclass(slots=True)
 class StatusPauses:
-    """How long progress of each OmniDeployment waits.
+    """How long changes of each OmniDeployment's status wait for others.
 
-    The pause is three times as long after each write, at most a minute, until there is news: a
-    start of a minute costs two writes of progress, one that waits all night for capacity one in a
-    minute.
+    News (_is_urgent) is written at once. Another status or reason of a condition waits for `first`
+    seconds. What only changes a message or a count waits three times as long, and three times as
+    long again after each write, at most a minute, until there is news: who waits all night for
+    capacity costs one write in a minute.
 
     Attributes:
-        first: Seconds of the first pause.
+        first: Seconds.
     """
 
     first: float
@@ -35,7 +36,7 @@ class StatusPauses:
     def left(self, uid: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> float:
         """Seconds until `after` should be written in the place of `before`.
 
-        0 for now, or when they are equal.
+        0 for now, and when they are equal.
         """
         if before == after:
             self._pending_since.pop(uid, None)
@@ -43,12 +44,14 @@ class StatusPauses:
         if _is_urgent(before, after):
             self.forget(uid)
             return 0.0
-        now, pause = self.clock(), self._pause.get(uid, self.first)
-        left = self._pending_since.setdefault(uid, now) + pause - now
+        is_step, grown = _reasons(before) != _reasons(after), self._pause.get(uid, self.first * _GROWTH)
+        now = self.clock()
+        left = self._pending_since.setdefault(uid, now) + (self.first if is_step else grown) - now
         if left > 0:
             return left
         del self._pending_since[uid]
-        self._pause[uid] = min(_LONGEST, pause * _GROWTH)
+        if not is_step:
+            self._pause[uid] = min(_LONGEST, grown * _GROWTH)
         return 0.0
 
     def forget(self, uid: str) -> None:
@@ -70,3 +73,7 @@ def _is_urgent(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
         if condition != was and reason_changed and Reason.of(condition["reason"]).event:
             return True
     return False
+
+
+def _reasons(status: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    return {c["type"]: (c["status"], c["reason"]) for c in status.get("conditions") or ()}
