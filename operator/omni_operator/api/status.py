@@ -144,7 +144,7 @@ class OmniDeploymentStatus(Model):
         description="Servers that answered their warm-up request since they became ready (serving.warmUp).",
         json_schema_extra=schema(list_type="map", list_keys=["pod"]),
     )
-    node_memory: Annotated[list[NodeMemory], Field(max_length=128)] = Field(
+    node_memory: Annotated[list[NodeMemory], Field(max_length=1024)] = Field(
         default_factory=list,
         description="Nodes whose shared-memory folder has still to be removed when a revision ends.",
         json_schema_extra=schema(list_type="map", list_keys=["node", "revision"]),

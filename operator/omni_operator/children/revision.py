@@ -24,6 +24,7 @@ from omni_operator.planning.model import Plan
 LIVE_FIELDS = ("replicas", "suspend", "rollout")
 LIVE_SERVING_FIELDS = ("service", "warmUp")
 _DIGEST_VERSION = 1
+_LARGEST_RECORD = 2 << 20  # bytes; an object of the API server has less than 1.5 MiB
 
 
 class UnreadableRevisionError(ValueError):
@@ -128,11 +129,25 @@ def from_copy(*, name: str, annotations: Mapping[str, str], body: Mapping[str, A
     """
     del name, body
     try:
-        record = json.loads(zlib.decompress(base64.b64decode(annotations[names.RECORD])))
-        return _load(name=record["name"], record=record, checks_image=record["checks_image"])
-    except (KeyError, ValueError, zlib.error) as exc:
+        record = json.loads(_decompressed(base64.b64decode(annotations[names.RECORD])))
+        return _load(name=str(record["name"]), record=record, checks_image=bool(record["checks_image"]))
+    except (KeyError, TypeError, ValueError, RecursionError, zlib.error) as exc:
         msg = f"annotation {names.RECORD}: {exc}"
         raise UnreadableRevisionError(msg) from exc
+
+
+def _decompressed(data: bytes) -> bytes:
+    """Anybody who may edit children may write the annotation, so its size is bounded.
+
+    Raises:
+        ValueError: It is larger than any record.
+    """
+    stream = zlib.decompressobj()
+    found = stream.decompress(data, _LARGEST_RECORD)
+    if stream.unconsumed_tail:
+        msg = f"it is larger than {_LARGEST_RECORD} bytes"
+        raise ValueError(msg)
+    return found
 
 
 def _load(*, name: str, record: Mapping[str, Any], checks_image: bool) -> Revision:

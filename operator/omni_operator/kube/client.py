@@ -114,6 +114,15 @@ class Kube:
         )
         return done
 
+    async def merge(self, resource: Resource, namespace: str | None, name: str, patch: dict[str, Any]) -> None:
+        """JSON merge patch (RFC 7386); a resourceVersion in it makes it conditional.
+
+        Raises:
+            ApiError: The server refused, for example 409 when the object has changed.
+        """
+        path, query = resource.path(namespace, name), {"fieldManager": self.manager}
+        await self._call("PATCH", resource, path, query=query, body=patch, content="application/merge-patch+json")
+
     async def create(self, resource: Resource, obj: dict[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
         """Creates an object, or only tests whether it could be created.
 

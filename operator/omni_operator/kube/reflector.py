@@ -30,6 +30,7 @@ __all__ = ["Decoder", "JsonDecoder", "NarrowDecoder", "Reflector"]
 _log = logging.getLogger(__name__)
 _SILENCE = 150.0  # the API server sends a bookmark about once a minute, but leaves the first one out at times
 _SERVER_TIMEOUT = 290
+_SHORTEST_WATCH = 1.0  # seconds
 _PAGE = 500
 _RELIST_SECONDS = 3600.0  # checked when a watch ends, which happens every few minutes
 _TOMBSTONES = 4096  # the oldest go first: no answer to a write is that late
@@ -70,6 +71,7 @@ class Reflector(Generic[T]):
     _version: str = ""
     _listed_at: float = 0.0
     _failures: int = 0  # since the last event
+    _has_events: bool = False  # of this watch
 
     def get(self, namespace: str, name: str) -> T | None:
         """One object."""
@@ -99,11 +101,14 @@ class Reflector(Generic[T]):
     async def run(self) -> None:
         """Until cancelled."""
         while True:
+            begun, self._has_events = self.clock(), False
             try:
                 if not self._version or self.clock() - self._listed_at >= self.relist_seconds:
                     await self._relist()
                 await self._watch()
-                self._failures = 0
+                # A server that ends every watch at once must not be asked without a pause.
+                idle = not self._has_events and self.clock() - begun < _SHORTEST_WATCH
+                self._failures = self._failures + 1 if idle else 0
             except ApiError as exc:
                 self._failures += 1
                 if exc.gone:
@@ -180,7 +185,7 @@ class Reflector(Generic[T]):
                     self._bury(event.key, event.version)
                 else:
                     self._put(event.value)
-            self._version = event.version
+            self._version, self._has_events = event.version, True
             self._failures = 0  # a stream that is cut now and then is no reason to wait longer and longer
 
     def _put(self, made: T) -> None:
@@ -196,6 +201,9 @@ class Reflector(Generic[T]):
 
     def _bury(self, key: Key, version: str) -> None:
         """Removes an object, and remembers at which version it was gone."""
+        known = self._objects.get(key)
+        if known is not None and _older(version, known.resource_version):
+            return  # made after the list, or after the deletion of one of its name
         self._tombstones.pop(key, None)
         self._tombstones[key] = version
         while len(self._tombstones) > _TOMBSTONES:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import tracemalloc
+import zlib
 from typing import Any
 
 import pytest
@@ -117,3 +120,21 @@ def test_a_record_of_a_newer_operator_is_readable() -> None:
     spec_text = OmniDeploymentSpec.model_validate(raw_spec()).model_dump_json(by_alias=True, exclude_none=True)
     found = load(spec_text[:-1] + ', "invented": {"deep": 1}}', plan_text)
     assert found.plan == made.plan
+
+
+def test_a_copy_that_is_too_large_is_unreadable_and_never_in_memory() -> None:
+    """Whoever may label a Deployment could otherwise end the operator: 240 KB hold 180 MB."""
+    bomb = base64.b64encode(zlib.compress(b'{"name": "' + b"x" * (16 << 20) + b'"}', 9)).decode()
+    tracemalloc.start()
+    with pytest.raises(UnreadableRevisionError, match="larger than"):
+        from_copy(name="a", annotations={names.RECORD: bomb}, body={})
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8 << 20
+
+
+@pytest.mark.parametrize("text", ["[]", "1", '{"name": 1}', "[" * 20000])
+def test_a_copy_of_anything_else_is_unreadable(text: str) -> None:
+    annotation = base64.b64encode(zlib.compress(text.encode())).decode()
+    with pytest.raises(UnreadableRevisionError):
+        from_copy(name="a", annotations={names.RECORD: annotation}, body={})

@@ -68,7 +68,7 @@ class LiveCluster:
         """Adds a pod that runs."""
         name = f"omni-{revision.name}-0-{component.value}"
         pod = pod_object(name, on=on, requests={GPU: 1}, namespace=OWNER.namespace, omni=OWNER.name)
-        pod["metadata"] |= {"resourceVersion": "7", "creationTimestamp": BEGUN, **parts}
+        pod["metadata"] |= {"uid": name, "resourceVersion": "7", "creationTimestamp": BEGUN, **parts}
         pod["metadata"]["labels"] |= {COMPONENT: component.value, REVISION: revision.name, REPLICA: "0"}
         pod["status"]["conditions"] = [{"type": "Ready", "status": "True", "lastTransitionTime": BEGUN}]
         self.pods.append(pod)
@@ -203,7 +203,8 @@ def test_a_draining_revision_waits_for_its_pod(omni: Cli) -> None:
     assert cluster.actions(omni) == 3
     assert f"is being removed; it waits for pod {pod} on node a\n" in omni.out
     assert f"revision {make.revision().name} (new)" in omni.out
-    assert "next:" not in omni.out
+    assert f"\n 1. create ConfigMap {OWNER.name}-{make.revision().name}\n" in omni.out, "its plan is kept from now on"
+    assert " 2. " not in omni.out
     assert "next reconcile after " in omni.out
     data = cluster.data(omni)
     assert data["waits"] == [f"pod {pod} on node a"]

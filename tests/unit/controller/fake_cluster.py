@@ -179,6 +179,7 @@ class FakeCluster:
             namespace=OWNER.namespace,
             name=f"{OWNER.name}-{self.revision}-{replica}-{middle}-{number}",
             resource_version="1",
+            owner_uid="a controller",
             node=node,
             labels=labels,
             **{"phase": "Running", "ready": True, "deleting": False, **parts},

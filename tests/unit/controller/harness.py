@@ -177,6 +177,7 @@ class Harness:
             "namespace": OWNER.namespace,
             "name": name,
             "uid": f"uid-of-{name}",
+            "ownerReferences": [{"uid": "a controller", "controller": True}],
             "resourceVersion": str(next(self.versions)),
             "labels": labels,
         }

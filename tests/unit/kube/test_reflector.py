@@ -179,11 +179,31 @@ BAD = {
 @pytest.mark.parametrize("line", BAD.values(), ids=BAD)
 async def test_what_cannot_be_read_leads_to_a_list(harness: Harness, line: bytes) -> None:
     watch = await harness.start()
-    harness.api.objects = {"a": thing("a", 20)}
+    harness.api.objects, harness.api.version = {"a": thing("a", 20)}, 30
     watch.send(event("ADDED", thing("b", 11)), line)
     (await harness.next_watch()).close()
     assert harness.names() == {"a"}
     assert harness.api.lists() == 2
+
+
+async def test_an_own_write_that_is_newer_than_a_list_stays(harness: Harness) -> None:
+    """The list was answered before the write; until the watch brings it, it must not be missing."""
+    watch = await harness.start()
+    harness.reflector.upsert(thing("mine", 120))
+    harness.api.objects, harness.api.version = {"a": thing("a", 20)}, 100
+    watch.send(b"no json\n")
+    (await harness.next_watch()).close()
+    assert harness.names() == {"a", "mine"}
+
+
+async def test_watches_that_end_at_once_are_begun_with_pauses(harness: Harness) -> None:
+    watch = await harness.start()
+    begun = asyncio.get_running_loop().time()
+    for _ in range(4):
+        watch.close()
+        watch = await harness.next_watch()
+    assert asyncio.get_running_loop().time() - begun > 0.5
+    watch.close()
 
 
 async def test_an_outage_at_the_start_is_survived(harness: Harness) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
+from omni_operator.children.names import RENDERED_BY
 from omni_operator.controller.state import decode
 from omni_operator.controller.state.snapshot import Snapshot
 from omni_operator.controller.state.store import Store
@@ -22,7 +23,9 @@ class ChildState(Enum):
 
     DONE = auto()
     NOT_OURS = auto()
+    FOUND = auto()  # it was there, though the caches did not know it, and is as intended now
     ENDING = auto()  # one of this name is being deleted
+    CHANGED = auto()  # another of its name is there, or none, which the watch is about to say
 
 
 @dataclass(slots=True)
@@ -39,7 +42,13 @@ class ChildWriter:
             ApiError: The API server refused it.
         """
         if exists:
-            await self._apply(intent, force=True)
+            live = snapshot.children[intent["kind"], intent["metadata"]["name"]]
+            try:
+                await self._apply({**intent, "metadata": {**intent["metadata"], "uid": live.uid}}, force=True)
+            except ApiError as exc:
+                if exc.conflict:
+                    return ChildState.CHANGED
+                raise
             return ChildState.DONE
         return await self._make(snapshot, intent)
 
@@ -66,10 +75,16 @@ class ChildWriter:
             theirs = decode.child(resource.kind, found)
             if not snapshot.is_owned(theirs):
                 return ChildState.NOT_OURS
-            if resource.kind != "ConfigMap":
-                await self._apply(intent, force=True)
             if theirs.deleting:
                 return ChildState.ENDING
+            # Somebody changed the label by which it is watched. Of a record that exists neither the
+            # data nor who rendered the workloads is touched.
+            kept = {key: value for key, value in intent.items() if key not in {"data", "immutable"}}
+            annotations = {k: v for k, v in meta.get("annotations", {}).items() if k != RENDERED_BY}
+            if resource.kind == "ConfigMap":
+                kept["metadata"] = {**meta, "annotations": annotations}
+            await self._apply(kept if resource.kind == "ConfigMap" else intent, force=True)
+            return ChildState.FOUND
         return ChildState.DONE
 
     async def _apply(self, intent: dict[str, Any], *, force: bool) -> None:

@@ -30,6 +30,7 @@ _OF_THE_MOMENT = "exceeded quota"
 _NO_ANSWER = "does not support dry run"
 _ABOUT_THE_SPEC = frozenset({400, 403, 422})
 _DEADLINE = 30.0
+_AT_ONE_TIME = 6
 
 Objects = Sequence[Mapping[str, Any]]
 
@@ -48,6 +49,8 @@ class DryRuns:
     wake: Callable[[str], None]
     now: Callable[[], datetime]
     _results: dict[str, DryRunResult] = field(default_factory=dict)
+    # All dry runs share these, so that a webhook that hangs leaves the other connections to others.
+    _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONE_TIME))
     _tasks: dict[str, tuple[str, asyncio.Task[None]]] = field(default_factory=dict)
 
     def result(self, uid: str) -> DryRunResult | None:
@@ -83,7 +86,7 @@ class DryRuns:
         asked = [obj for intent in objects for obj in (intent, *_pods(intent, owner))]
         try:
             async with asyncio.timeout(_DEADLINE):
-                found = {text for text in await asyncio.gather(*map(self._error, asked)) if text}
+                found = {text for text in await asyncio.gather(*map(self._bounded, asked)) if text}
         except TimeoutError:
             found = {f"the API server did not answer within {_DEADLINE:.0f} s"}
         except Exception as exc:  # an answer that never comes would hold the edit for ever
@@ -92,6 +95,10 @@ class DryRuns:
         errors = tuple(sorted(found))
         self._results[snapshot.omni.uid] = DryRunResult(revision=revision, errors=errors, at=self.now())
         self.wake(snapshot.omni.key)
+
+    async def _bounded(self, obj: Mapping[str, Any]) -> str:
+        async with self._slots:
+            return await self._error(obj)
 
     async def _error(self, obj: Mapping[str, Any]) -> str:
         """What the API server says against an object.

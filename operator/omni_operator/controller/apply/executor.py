@@ -30,6 +30,7 @@ from omni_operator.controller.state.store import Store
 from omni_operator.kube.client import ApiError, Kube
 from omni_operator.kube.kinds import BY_KIND, POD
 
+_AT_ONE_TIME = 8  # actions of one OmniDeployment; the connections are for all
 _NO_ANSWER = (TimeoutError, aiohttp.ClientError)
 _NOT_ANSWERED = (
     "the API server did not answer in time; if this stays, an admission webhook may not answer "
@@ -54,7 +55,8 @@ class Executor:
         """
         run = _Run(self, snapshot)
         for step in plan.steps:
-            ended = await asyncio.gather(*(run.do(action) for action in step), return_exceptions=True)
+            slots = asyncio.Semaphore(_AT_ONE_TIME)
+            ended = await asyncio.gather(*(run.bounded(action, slots) for action in step), return_exceptions=True)
             run.failed += [_failure(action, exc) for action, exc in zip(step, ended, strict=True) if exc is not None]
             if run.gone or run.failed:
                 break
@@ -82,6 +84,11 @@ class _Run:
     events: list[EventRecord] = field(default_factory=list)
     _made: set[ChildKey] = field(default_factory=set)
 
+    async def bounded(self, action: Action, slots: asyncio.Semaphore) -> None:
+        """One action, when one of the slots is free."""
+        async with slots:
+            await self.do(action)
+
     async def do(self, action: Action) -> None:
         """One action."""
         match action:
@@ -108,14 +115,16 @@ class _Run:
             self.refused.append(f"{where}: {_NOT_ANSWERED}")
             return
         except ApiError as exc:
+            if exc.status == 429:
+                raise  # no refusal: it asks to wait
             if not exc.namespace_ends:
                 self.refused.append(f"{where}: {steady(exc.message or str(exc))}")
             return
         if state is ChildState.NOT_OURS:
             self.not_owned.append(where)
-        elif state is ChildState.DONE:
+        elif state in {ChildState.DONE, ChildState.FOUND}:
             self._made.add(action.key)
-            self._emit(action.event)
+            self._emit(action.event if state is ChildState.DONE else None)
 
     async def _delete_child(self, action: DeleteChild) -> None:
         resource = BY_KIND[action.kind]

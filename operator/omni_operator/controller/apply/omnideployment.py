@@ -45,7 +45,14 @@ class OmniWriter:
         meta: dict[str, Any] = {"name": omni.name, "namespace": omni.namespace, "uid": omni.uid}
         if present:
             meta["finalizers"] = [FINALIZER]
-        return await self._write(omni, {"apiVersion": API_VERSION, "kind": KIND, "metadata": meta}, subresource=None)
+        done = await self._write(omni, {"apiVersion": API_VERSION, "kind": KIND, "metadata": meta}, subresource=None)
+        known = self.store.omnis.get(omni.key)
+        if done and not present and known is not None and known.uid == omni.uid and FINALIZER in known.finalizers:
+            # Somebody else owns it too (a restored object, GitOps), so an apply alone leaves it.
+            left = [finalizer for finalizer in known.finalizers if finalizer != FINALIZER]
+            patch = {"uid": omni.uid, "resourceVersion": known.resource_version, "finalizers": left}
+            await self.kube.merge(OMNI, omni.namespace, omni.name, {"metadata": patch})
+        return done
 
     async def record_folders(self, omni: Omni, folders: Collection[NodeFolder]) -> bool:
         """Records in status which nodes hold shared memory; False when the object is gone."""
@@ -76,7 +83,7 @@ class OmniWriter:
                 self.store.remove(omni.key, omni.uid)
                 return False
             raise
-        self.store.upsert(answer)
+        self.store.upsert(answer, answer=True)
         if (answer.generation, answer.deleting) != (omni.generation, omni.deleting):
             # The answer brought a user's edit along; its own event will not be newer than what is
             # known now.

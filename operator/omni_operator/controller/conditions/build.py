@@ -103,7 +103,8 @@ def _deleting(snapshot: Snapshot, actions: ActionPlan, results: Results) -> Stat
             requeue_after = min(left + 1, requeue_after or left + 1)
         else:
             # A cleanup pod that the namespace does not admit may be all that a deletion waits for.
-            waits = ", ".join(sorted({*actions.waits, *results.refused})) or "its children"
+            failed = {failure.what for failure in results.failed}
+            waits = ", ".join(sorted({*actions.waits, *results.refused, *failed})) or "its children"
             text = f"being deleted since {snapshot.omni.deleted_at}; it waits for {waits}"
             update = ConditionUpdate(ConditionType.PROGRESSING, ConditionStatus.TRUE, Reason.DELETING, text)
             status = _amended(snapshot, update)

@@ -30,7 +30,7 @@ def explain(report: TerminationReport) -> tuple[Reason, str]:
     try:
         # JSON may have half a surrogate pair, which nothing that writes UTF-8 accepts.
         return reason, text(report.fields).encode(errors="replace").decode()
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, ArithmeticError):
         return reason, report.raw
 
 

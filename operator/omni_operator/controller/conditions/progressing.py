@@ -25,7 +25,8 @@ def progressing(
     if facts.results.refused:
         return _false(Reason.CHILD_REFUSED, "; ".join(facts.results.refused)), None
     if facts.actions.draining:
-        waits = f"; it waits for {', '.join(facts.actions.waits)}" if facts.actions.waits else ""
+        found = (*facts.actions.waits, *(failure.what for failure in facts.results.failed))
+        waits = f"; it waits for {', '.join(found)}" if found else ""
         text = f"revision {', '.join(facts.actions.draining)} is being removed{waits}"
         return ConditionUpdate(_KIND, ConditionStatus.TRUE, Reason.DRAINING, text), None
     if facts.active is None:

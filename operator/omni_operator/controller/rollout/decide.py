@@ -5,6 +5,7 @@ Pure.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -180,8 +181,9 @@ def _of_this_spec(snapshot: Snapshot, spec: OmniDeploymentSpec) -> list[StoredRe
         if stored.revision.spec_digest == snapshot.parsed.digest:
             found.append(stored)
             continue
-        form = canonical(spec) if form is None else form
-        if canonical(stored.revision.spec) == form:
+        # As JSON: in Python 1 equals True
+        form = json.dumps(canonical(spec), sort_keys=True) if form is None else form
+        if json.dumps(canonical(stored.revision.spec), sort_keys=True) == form:
             found.append(stored)
     return found
 

@@ -18,7 +18,8 @@ def servers_with_lost_peers(snapshot: Snapshot, active: StoredRevision) -> tuple
     forgotten its clients, those in the server and those in the workers; ending the server ends the
     stage actors in the workers too.
     """
-    mine = snapshot.pods_of(active.name)
+    # One without a controller is somebody's copy (kubectl debug --copy-to), which nobody joins.
+    mine = [p for p in snapshot.pods_of(active.name) if p.owner_uid]
     stores = [p for p in mine if p.labels.get(COMPONENT) == Component.STORE]
     found = []
     for server in mine:

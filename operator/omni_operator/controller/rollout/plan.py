@@ -74,7 +74,8 @@ class _Plan:
         if target is not None and not snapshot.namespace_terminating:
             # Before anything makes room for it: a plan is made once and kept.
             self._record(target)
-        draining = teardown.drain(builder, snapshot, teardown.revisions_that_exist(snapshot) - {keep})
+        others = teardown.revisions_that_exist(snapshot) - {keep}
+        draining = teardown.drain(builder, snapshot, others, keep=self._intended(target))
         wanted: set[str] = set()
         if target is not None:
             if target.revision.plan.node_shared_memory:
@@ -131,6 +132,13 @@ class _Plan:
             if child.labels.get(REVISION) == target.name and self.snapshot.is_owned(child) and key not in intended
         ]
         teardown.end(self.builder, self.snapshot, extra)
+
+    def _intended(self, target: StoredRevision | None) -> frozenset[ChildKey]:
+        """Children of the target by their names, whatever revision their label says."""
+        if target is None:
+            return frozenset()
+        rendering = self._rendering(target, replicas=self.decision.replicas)
+        return frozenset(_key(intent) for intent in (rendering.record, *rendering.others))
 
     def _has_workloads(self, revision: str) -> bool:
         """Whether anything that makes pods exists of a revision."""

@@ -10,7 +10,7 @@ from omni_operator.children.names import COMPONENT, REPLICA, REVISION, Component
 from omni_operator.controller.rollout import shared_memory
 from omni_operator.controller.rollout.actions import ActionPlan, Builder, DeleteChild, SetFinalizer
 from omni_operator.controller.state.objects import Child, Pod
-from omni_operator.controller.state.snapshot import Snapshot
+from omni_operator.controller.state.snapshot import ChildKey, Snapshot
 
 # What holds accelerators goes first; policies and the revision's record go when its pods are gone.
 _WORKLOADS = frozenset({"RayCluster", "Deployment", "Service", "PodDisruptionBudget"})
@@ -57,11 +57,14 @@ def delete(child: Child) -> DeleteChild:
     return DeleteChild(kind=child.kind, namespace=child.namespace, name=child.name, uid=child.uid)
 
 
-def drain(builder: Builder, snapshot: Snapshot, revisions: Collection[str]) -> set[str]:
-    """Removes revisions; returns those that are not gone yet."""
+def drain(
+    builder: Builder, snapshot: Snapshot, revisions: Collection[str], *, keep: Collection[ChildKey] = ()
+) -> set[str]:
+    """Removes revisions, but no child of `keep`; returns those that are not gone yet."""
     left = set()
+    owned = {key: c for key, c in snapshot.children.items() if key not in keep and snapshot.is_owned(c)}
     for revision in sorted(revisions):
-        mine = [c for c in snapshot.children.values() if c.labels.get(REVISION) == revision and snapshot.is_owned(c)]
+        mine = [c for c in owned.values() if c.labels.get(REVISION) == revision]
         pods = snapshot.pods_of(revision)
         folders = [
             (node, folder)

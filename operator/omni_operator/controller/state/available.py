@@ -48,6 +48,8 @@ class AvailableCapacity:
             held = self._held.setdefault(holding[0], Counter())
             for resource, count in holding[1].items():
                 held[resource] += sign * count
+            if not any(held.values()):
+                del self._held[holding[0]]
         self._changed()
         return True
 

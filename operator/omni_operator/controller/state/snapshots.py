@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from typing import Any
+
+import msgspec
 
 from omni_operator.children.names import REVISION
 from omni_operator.children.revision import Revision, UnreadableRevisionError
@@ -34,8 +35,8 @@ class Snapshots:
 
     store: Store
     signals: Callable[[str], Signals]
-    _specs: dict[str, tuple[dict[str, Any], ParsedSpec]] = field(default_factory=dict)
-    _records: dict[str, tuple[str, Revision | None]] = field(default_factory=dict)
+    _specs: dict[str, tuple[bytes, ParsedSpec]] = field(default_factory=dict)
+    _records: dict[str, tuple[str, str, Revision | None]] = field(default_factory=dict)
 
     def take(self, omni: Omni, *, now: datetime) -> Snapshot:
         """The snapshot of this moment."""
@@ -62,21 +63,21 @@ class Snapshots:
         self._records = {source: entry for source, entry in self._records.items() if entry[0] != uid}
 
     def _parsed(self, omni: Omni) -> ParsedSpec:
-        known = self._specs.get(omni.uid)
-        if known is not None and known[0] == omni.spec:
+        known, form = self._specs.get(omni.uid), msgspec.json.encode(omni.spec)
+        if known is not None and known[0] == form:
             return known[1]
         parsed = parse(omni.spec)
-        self._specs[omni.uid] = (omni.spec, parsed)
+        self._specs[omni.uid] = (form, parsed)
         return parsed
 
     def _read(self, omni: Omni, child: Child, load: Callable[..., Revision]) -> Revision | None:
-        source = f"{child.uid}/{child.resource_version}"
-        if source not in self._records:
+        known = self._records.get(child.uid)
+        if known is None or known[1] != child.resource_version:
             made = None
             try:
                 made = load(name=child.labels.get(REVISION, ""), annotations=child.annotations, body=child.body)
             except UnreadableRevisionError as exc:
                 what = f"{child.kind} {child.namespace}/{child.name}"
                 _log.error("%s is not the record of a revision that this operator can read: %s", what, exc)
-            self._records[source] = (omni.uid, made)
-        return self._records[source][1]
+            known = self._records[child.uid] = (omni.uid, child.resource_version, made)
+        return known[2]

@@ -47,7 +47,8 @@ class Store:
     nodes: Reflector[NodeObject] = field(init=False)
     namespaces: Reflector[NamespaceObject] = field(init=False)
     capacity: AvailableCapacity = field(default_factory=AvailableCapacity)
-    _inventories: dict[str, tuple[int, Inventory]] = field(default_factory=dict)
+    _inventories: dict[str, Inventory] = field(default_factory=dict)  # of this version
+    _inventories_version: int = -1
     _ended: dict[str, None] = field(default_factory=dict)  # uids, the oldest first
     _children_of: Index = field(default_factory=dict)
     _pods_of: Index = field(default_factory=dict)
@@ -105,12 +106,14 @@ class Store:
         waiting = [r for r in self.reflectors() if not r.synced.is_set()]
         return ", ".join(f"{r.resource.plural} ({r.error})" if r.error else r.resource.plural for r in waiting)
 
-    def upsert(self, omni: Omni) -> bool:
+    def upsert(self, omni: Omni, *, answer: bool = False) -> bool:
         """Takes a newer state of an OmniDeployment; False when it is not newer.
 
         The answer to an own write may arrive after the object's end, or after another of its name
-        was created.
+        was created. What a watch or a list brings exists, whatever was believed before.
         """
+        if not answer:
+            self._ended.pop(omni.uid, None)
         known = self.omnis.get(omni.key)
         if known is not None and int(omni.resource_version) <= int(known.resource_version):
             return False
@@ -127,7 +130,6 @@ class Store:
         known = self.omnis.get(key)
         if known is not None and known.uid == uid:
             del self.omnis[key]
-            self._inventories.pop(key, None)
 
     def children_of(self, key: str) -> dict[tuple[str, str], Child]:
         """Children by kind and name."""
@@ -143,22 +145,22 @@ class Store:
         Of equal state the same object, so callers may compare. What its own pods hold is part of
         that state.
         """
-        known = self._inventories.get(without)
-        if known is None or known[0] != self.capacity.version:
-            own = self._pods_of.get(without, {}).values()
-            known = self._inventories[without] = self.capacity.version, self.capacity.inventory(own)
-        return known[1]
+        if self._inventories_version != self.capacity.version:
+            self._inventories.clear()
+            self._inventories_version = self.capacity.version
+        if without not in self._inventories:
+            self._inventories[without] = self.capacity.inventory(self._pods_of.get(without, {}).values())
+        return self._inventories[without]
 
     def _child_changed(self, old: Child | None, new: Child | None) -> None:
         it = new or old
         assert it is not None
-        name = it.labels.get(NAME)
-        if name and it.labels.get(MANAGED_BY) == MANAGER:
-            key = f"{it.namespace}/{name}"
-            self._index(self._children_of, key, (it.kind, it.name), new)
+        entry = (it.kind, it.name)
+        for key in {k for k in (_omni_of(old), _omni_of(new)) if k}:  # somebody may change its labels
+            self._index(self._children_of, key, entry, new if _omni_of(new) == key else None)
             if old is None or new is None or new.differs_from(old):
                 self.enqueue(key)
-        elif it.kind == RAY_CLUSTER.kind:
+        if it.kind == RAY_CLUSTER.kind and not _omni_of(it):
             for omni in self.omnis.values():
                 reference = (omni.spec.get("ray") or {}).get("clusterRef") or {}
                 if omni.namespace == it.namespace and reference.get("name") == it.name:
@@ -205,3 +207,10 @@ class Store:
             index[key].pop(entry, None)
             if not index[key]:
                 del index[key]
+
+
+def _omni_of(child: Child | None) -> str | None:
+    """The key of the OmniDeployment whose child it is by its labels."""
+    if child is None or child.labels.get(MANAGED_BY) != MANAGER or not child.labels.get(NAME):
+        return None
+    return f"{child.namespace}/{child.labels[NAME]}"

@@ -286,3 +286,14 @@ def test_a_server_that_follows_its_worker_is_no_cause_while_nothing_is_short() -
     assert cluster.decide().waits_for == ""
     cluster.nodes = inventory(node("a", 4, available=0))
     assert server.name in cluster.decide().waits_for
+
+
+def test_true_is_another_revision_than_one(running: FakeCluster) -> None:
+    """In Python they are equal; in the engine's configuration they are not."""
+    stages = [{"name": "thinker", "engineArgs": {"enforce_eager": 1}}]
+    running.edit(stages=stages)
+    running.reconcile()
+    one = running.revision
+    running.edit(stages=[{"name": "thinker", "engineArgs": {"enforce_eager": True}}])
+    running.reconcile()
+    assert running.revision != one

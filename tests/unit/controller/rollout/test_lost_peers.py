@@ -36,6 +36,7 @@ def pod_of(name: str, component: Component, **changes: Any) -> Pod:
         "started": BEFORE,
         "node": "a",
         "resource_version": "1",
+        "owner_uid": "a controller",
     }
     return Pod(namespace=OWNER.namespace, name=name, labels=labels, **{**base, **changes})
 
@@ -54,6 +55,12 @@ SERVER = pod_of("server", Component.SERVING, ready_since=READY_AT)
 HEAD, STORE = pod_of("head", Component.HEAD), pod_of("store", Component.STORE)
 WORKERS = tuple(pod_of(f"worker-{number}", Component.WORKER) for number in range(3))
 LEFT = "3 of the 4 pods of its Ray cluster are left"
+
+
+def test_a_copy_of_a_pod_ends_no_server() -> None:
+    """`kubectl debug --copy-to --keep-labels` makes one without a controller."""
+    copy = pod_of("copy", Component.WORKER, started=AFTER, owner_uid="")
+    assert with_lost_peers(REVISION_OF_THREE, SERVER, HEAD, STORE, *WORKERS, copy) == []
 
 
 @pytest.mark.parametrize(

@@ -43,9 +43,17 @@ def test_a_late_answer_brings_no_ghost_back(woken: Woken) -> None:
     store = woken.store
     assert store.upsert(omni("first", 5))
     store.remove("ns/omni", "first")
-    assert not store.upsert(omni("first", 7))
+    assert not store.upsert(omni("first", 7), answer=True)
     assert store.omnis == {}
     assert store.upsert(omni("second", 8)), "another of its name is no ghost"
+
+
+def test_what_a_watch_brings_is_there_whatever_was_believed(woken: Woken) -> None:
+    """A proxy's 404 to one write must not hide an OmniDeployment until the operator restarts."""
+    woken.store.upsert(omni("first", 5))
+    woken.store.remove("ns/omni", "first")
+    assert woken.store.upsert(omni("first", 6))
+    assert woken.store.upsert(omni("first", 7), answer=True)
 
 
 def test_a_late_answer_hides_no_successor(woken: Woken) -> None:
@@ -118,6 +126,21 @@ def test_a_budget_whose_counts_change_is_none(woken: Woken) -> None:
     assert woken.by("PodDisruptionBudget", child(1))
     assert not woken.by("PodDisruptionBudget", child(2, status={"currentHealthy": 3}))
     assert woken.by("PodDisruptionBudget", child(3, spec={"maxUnavailable": 2}))
+
+
+@pytest.mark.parametrize("label", [NAME, MANAGED_BY])
+@pytest.mark.parametrize("kind", ["RayCluster", "Deployment"])
+def test_a_child_that_somebody_labels_otherwise_leaves_the_index(woken: Woken, kind: str, label: str) -> None:
+    """A ghost there would hide that the child is missing, and hold a deletion for ever."""
+    woken.by(kind, child(1))
+    changed = child(2)
+    changed["metadata"]["labels"] = {**changed["metadata"]["labels"], label: "other"}
+    keys: set[str] = set()
+    woken.store.enqueue = keys.add
+    woken.store.children[kind].upsert(changed)
+    assert "ns/omni" in keys
+    assert woken.store.children_of("ns/omni") == {}
+    assert bool(woken.store.children_of("ns/other")) is (label == NAME)
 
 
 def test_a_node_that_is_lost_is_a_reason_for_what_runs_there(woken: Woken) -> None:
