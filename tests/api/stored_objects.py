@@ -70,17 +70,17 @@ def put_back(space: NamespaceUnderTest, objects: list[Object], *, rendered_by: s
 
     No operator may run meanwhile.
     """
-    plane = space.control_plane
+    control_plane = space.control_plane
     body = _in(space, objects[0], uid="")
     meta, status = body["metadata"], body.pop("status")
     name = meta["name"]
-    made = plane.ok("POST", space.path() + "?fieldValidation=Strict", {**body, "metadata": {"name": name}})
+    made = control_plane.ok("POST", space.path() + "?fieldValidation=Strict", {**body, "metadata": {"name": name}})
     uid = made["metadata"]["uid"]
     head = {"apiVersion": body["apiVersion"], "kind": body["kind"]}
     if "finalizers" in meta:
-        _apply(plane, space.path(name), {**head, "metadata": {"name": name, "finalizers": meta["finalizers"]}})
+        _apply(control_plane, space.path(name), {**head, "metadata": {"name": name, "finalizers": meta["finalizers"]}})
     status = _in(space, {"status": status}, uid=uid)["status"]
-    _apply(plane, space.path(name) + "/status", {**head, "metadata": {"name": name}, "status": status})
+    _apply(control_plane, space.path(name) + "/status", {**head, "metadata": {"name": name}, "status": status})
     owner = {**head, "name": name, "uid": uid, "controller": True, "blockOwnerDeletion": True}
     for recorded in objects[1:]:
         child = _in(space, recorded, uid=uid)
@@ -88,13 +88,15 @@ def put_back(space: NamespaceUnderTest, objects: list[Object], *, rendered_by: s
         path = space.child_path(child["kind"], child["metadata"]["name"])
         if child["kind"] == "ConfigMap":
             child["metadata"]["annotations"]["omni.vllm.ai/rendered-by"] = rendered_by
-            plane.ok("POST", path.rpartition("/")[0] + "?fieldManager=omni-operator", child)
+            control_plane.ok("POST", path.rpartition("/")[0] + "?fieldManager=omni-operator", child)
         else:
-            _apply(plane, path, child)
+            _apply(control_plane, path, child)
 
 
-def _apply(plane: ControlPlane, path: str, obj: Object) -> None:
-    plane.ok("PATCH", f"{path}?fieldManager=omni-operator&force=true", obj, content="application/apply-patch+yaml")
+def _apply(control_plane: ControlPlane, path: str, obj: Object) -> None:
+    control_plane.ok(
+        "PATCH", f"{path}?fieldManager=omni-operator&force=true", obj, content="application/apply-patch+yaml"
+    )
 
 
 def _in(space: NamespaceUnderTest, obj: Object, *, uid: str) -> Any:
@@ -106,16 +108,18 @@ def main() -> None:
     """Records the objects of this operator."""
     version = sys.argv[1]
     with tempfile.TemporaryDirectory() as folder:
-        plane = ControlPlane(Path(folder) / "control-plane")
+        control_plane = ControlPlane(Path(folder) / "control-control_plane")
         try:
-            plane.up(controllers=True, nodes=3, gpus=64)
-            plane.ensure_namespace("stored-objects")
-            operator = Operator(plane)
+            control_plane.up(controllers=True, nodes=3, gpus=64)
+            control_plane.ensure_namespace("stored-objects")
+            operator = Operator(control_plane)
             operator.start()
-            found = record(NamespaceUnderTest(control_plane=plane, operator=operator, namespace="stored-objects"))
+            found = record(
+                NamespaceUnderTest(control_plane=control_plane, operator=operator, namespace="stored-objects")
+            )
             operator.stop()
         finally:
-            plane.down()
+            control_plane.down()
     STORED.mkdir(exist_ok=True)
     text = yaml.safe_dump(found, sort_keys=False, width=120)
     (STORED / f"{version}.yaml").write_text(f"# Recorded by `python -m tests.api.stored_objects {version}`.\n{text}")

@@ -13,7 +13,7 @@ from tests.unit.controller.harness import Harness
 
 
 @pytest.fixture
-async def observed() -> Harness:
+async def counted() -> Harness:
     """A pipeline whose transfers have been counted."""
     harness = Harness()
     await harness.bring_up()
@@ -23,11 +23,11 @@ async def observed() -> Harness:
     return harness
 
 
-async def test_what_was_counted_of_a_revision_is_not_said_of_the_next(observed: Harness) -> None:
-    (omni,) = observed.store.omnis.values()
-    assert observed.reconciler.collector.signals(omni.uid).transfers != NOT_OBSERVED
-    observed.edit(model={"name": make.TWO_STAGES})
-    await observed.reconcile()
-    assert observed.condition("Progressing")["reason"] == "Draining"
-    assert {edge["observed"] for edge in observed.status["plan"]["edges"]} == {"Unknown"}
-    assert observed.reconciler.collector.signals(omni.uid).transfers == NOT_OBSERVED
+async def test_what_was_counted_of_a_revision_is_not_said_of_the_next(counted: Harness) -> None:
+    (omni,) = counted.store.omnis.values()
+    assert counted.reconciler.collector.signals(omni.uid).transfers != NOT_OBSERVED
+    counted.edit(model={"name": make.TWO_STAGES})
+    await counted.reconcile()
+    assert counted.condition("Progressing")["reason"] == "Draining"
+    assert {edge["observed"] for edge in counted.status["plan"]["edges"]} == {"Unknown"}
+    assert counted.reconciler.collector.signals(omni.uid).transfers == NOT_OBSERVED
