@@ -108,7 +108,7 @@ def main() -> None:
     """Records the objects of this operator."""
     version = sys.argv[1]
     with tempfile.TemporaryDirectory() as folder:
-        control_plane = ControlPlane(Path(folder) / "control-control_plane")
+        control_plane = ControlPlane(Path(folder) / "control-plane")
         try:
             control_plane.up(controllers=True, nodes=3, gpus=64)
             control_plane.ensure_namespace("stored-objects")
