@@ -9,6 +9,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from omni_operator.api.spec import AcceleratorType, Backend, Connector, Protocol, RdmaPolicy, SharedMemoryPolicy
@@ -142,7 +143,7 @@ class ConnectorModule(ABC):
     protocols: ClassVar[tuple[Protocol, ...]]
     listens: ClassVar[bool] = False
     needs_store: ClassVar[bool] = False
-    times: ClassVar[Mapping[Protocol, Times]]
+    times: ClassVar[Mapping[Protocol, Times]] = MappingProxyType({})
     rdma_fallback_note: ClassVar[str] = ""
 
     def reject_backend(self, backend: Backend, *, release: Release) -> Fact | None:

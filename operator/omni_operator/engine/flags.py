@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 # Flags by which stages are placed or configured in some release. A user may not pass them to any:
 # where a release does not read one it would only seem to have an effect, and another release would
@@ -55,16 +55,7 @@ class Flags:
     @property
     def owned(self) -> tuple[str, ...]:
         """Flags that the operator sets, so that engine.extraArgs must not have them."""
-        templates = (
-            self.omni,
-            self.listen,
-            self.served_name,
-            self.config,
-            self.ray,
-            self.head,
-            self.headless,
-            self.timeouts,
-        )
+        templates = (getattr(self, field.name) for field in fields(self) if field.name != "program")
         used = (part for template in templates for part in template if part.startswith("-"))
         return tuple(dict.fromkeys([*used, *_PLACEMENT]))
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 
 import pytest
 
 from omni_operator.api.conditions import ConditionType
 from omni_operator.api.engine_spec import OWNED_FLAGS
 from omni_operator.api.spec import Backend
-from omni_operator.engine.flags import fill, flag_of
+from omni_operator.engine.flags import Flags, fill, flag_of
 from omni_operator.engine.release import Release
 from omni_operator.engine.releases import releases
 from tests.unit.make import refused, spec
@@ -35,6 +36,10 @@ def test_placeholders_are_those_that_are_filled_in(release: Release, part: str) 
     found = set(re.findall(r"{(\w+)}", " ".join(template)))
     assert found in (PLACEHOLDERS[part], set())
     assert "{" not in " ".join(fill(template, **dict.fromkeys(PLACEHOLDERS[part], "x")))
+
+
+def test_every_part_has_its_placeholders_here() -> None:
+    assert PLACEHOLDERS.keys() == {field.name for field in fields(Flags)}
 
 
 @every_release
