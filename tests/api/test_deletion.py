@@ -123,3 +123,16 @@ def test_an_edit_removes_the_memory_of_the_old_revision_only(space: NamespaceUnd
     space.ready()
     space.wait("no folder", lambda: not space.get()["status"]["nodeMemory"])
     space.wait("no finalizer", lambda: "finalizers" not in space.get()["metadata"])
+
+
+def test_a_finalizer_that_somebody_else_owns_too_holds_nothing(space: NamespaceUnderTest) -> None:
+    """An object that was restored with its finalizers; an apply alone would leave them."""
+    space.create(**SHM)
+    space.ready()
+    for finalizers in (None, [FINALIZER]):
+        patch = {"metadata": {"finalizers": finalizers}}
+        path = f"{space.path('demo')}?fieldManager=gitops"
+        space.control_plane.ok("PATCH", path, patch, content="application/merge-patch+json")
+    space.operator.settle(calm=1)
+    space.delete()
+    space.wait("gone", lambda: not space.control_plane.get(space.path())["items"], seconds=60)

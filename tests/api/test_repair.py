@@ -179,3 +179,28 @@ def _network_policy(name: str) -> Object:
         "metadata": {"name": name},
         "spec": {"podSelector": {}, "policyTypes": ["Ingress"]},
     }
+
+
+@pytest.mark.parametrize("kind", ["ConfigMap", "Service", "Deployment", "RayCluster"])
+@pytest.mark.parametrize("label", ["omni.vllm.ai/revision", "omni.vllm.ai/name", "app.kubernetes.io/managed-by"])
+def test_a_child_that_somebody_labels_otherwise_is_repaired_and_not_ended(
+    ready_space: NamespaceUnderTest, kind: str, label: str
+) -> None:
+    """It is found by its name, also when a label takes it out of the watch."""
+    space = ready_space
+    space.operator.settle(calm=0.5)
+    before = {key: child["metadata"]["uid"] for key, child in space.children().items()}
+    revision = space.get()["status"]["revision"]
+    name = {"RayCluster": f"demo-{revision}-0", "Deployment": f"demo-{revision}-0-serve"}.get(kind, f"demo-{revision}")
+    name = f"{name}-store" if kind == "Service" else name
+    path = "/metadata/labels/" + label.replace("/", "~1")
+    space.patch(kind, name, [_replace(path, "other")])
+
+    def repaired() -> bool:
+        child = space.child(kind, name)
+        return child is not None and child["metadata"]["labels"].get(label) != "other"
+
+    space.wait("the label", repaired)
+    space.ready()
+    space.operator.settle(calm=1)
+    assert {key: child["metadata"]["uid"] for key, child in space.children().items()} == before

@@ -109,7 +109,10 @@ class Harness:
         if resource.kind in self.refuse:
             raise self.refuse[resource.kind]
         meta = {"uid": name, "resourceVersion": str(next(self.versions)), "creationTimestamp": self.stamp}
-        return {**obj, "metadata": {**obj["metadata"], **meta}}
+        made = {**obj, "metadata": {**obj["metadata"], **meta}}
+        if resource.kind == "Pod":  # which the watch brings
+            self.store.pods.upsert(made)
+        return made
 
     async def get(self, resource: Any, namespace: str, name: str) -> dict[str, Any] | None:
         del resource, namespace, name

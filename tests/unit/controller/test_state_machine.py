@@ -54,7 +54,7 @@ EDITS: tuple[dict[str, Any], ...] = (
 )
 KINDS = ("ConfigMap", "Service", "Deployment", "NetworkPolicy", "PodDisruptionBudget", "RayCluster")
 REFUSED = ApiError(403, "Forbidden", "exceeded quota")
-MOST_RECONCILES = 12
+MOST_RECONCILES = 20
 
 
 class OneOmniDeployment(RuleBasedStateMachine):

@@ -243,12 +243,14 @@ class _Plan:
                 continue
             cluster = names.ray_cluster(snapshot.owner, target.name, replica)
             joined = snapshot.children.get(("RayCluster", cluster))
-            if joined is None or joined.created > server.created:
+            if joined is None:
+                # This reconcile makes it, or finds that only its labels were changed.
+                held.add(str(replica))
+            elif joined.created > server.created:
                 held.add(str(replica))
                 if not server.deleting:
-                    what = "is gone" if joined is None else "is a new one"
                     text = (
-                        f"Deployment {server.name}: ended, since RayCluster {cluster} {what}; it is made "
+                        f"Deployment {server.name}: ended, since RayCluster {cluster} is a new one; it is made "
                         "again to join it"
                     )
                     actions.append(_ended(server, EventRecord(False, "Repaired", text)))
