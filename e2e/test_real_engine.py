@@ -48,7 +48,7 @@ def test_two_nodes_store_over_tcp_then_rdma_planned(space: str) -> None:
         assert {c["extra"]["proto"] for c in _connectors(omni).values()} == {"tcp"}  # type: ignore[index]
         assert len({pod["spec"]["nodeName"] for pod in omni.pods("worker")}) == 2
         _check_answer(omni, "spread-tcp")
-        assert omni.condition("TransportAsPlanned")["status"] == "True"
+        omni.wait("TransportAsPlanned", seconds=60)
 
         with devices(worker={RDMA: 8}, worker2={RDMA: 8}):
             omni.patch({"engine": {"env": [{"name": "OMNI_TEST_ROUND", "value": "2"}]}})  # a new revision plans anew
