@@ -60,6 +60,8 @@ class EnvVar(Model):
     )
 
 
+# Flags that the operator sets for some release. No user may pass one to any: where a release does
+# not read it, it would only seem to have an effect.
 OWNED_FLAGS = (
     "--omni",
     "--worker-backend",

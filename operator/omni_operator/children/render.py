@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from omni_operator.api.serving_spec import ServiceSpec
@@ -53,6 +54,12 @@ def record_metadata(owner: Owner, revision: Revision) -> dict[str, Any]:
 
     It is neither the data nor the record of the operator that rendered the revision's workloads.
     """
-    head = config_map.head(owner, revision)
-    kept = {key: value for key, value in head["metadata"]["annotations"].items() if key != RENDERED_BY}
-    return {**head, "metadata": {**head["metadata"], "annotations": kept}}
+    return repairable(config_map.head(owner, revision))
+
+
+def repairable(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A revision's ConfigMap without what is never written again."""
+    meta = record["metadata"]
+    kept = {key: value for key, value in meta["annotations"].items() if key != RENDERED_BY}
+    head = {key: record[key] for key in ("apiVersion", "kind")}
+    return {**head, "metadata": {**meta, "annotations": kept}}

@@ -5,22 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-# Flags by which stages are placed or configured in some release. A user may not pass them to any:
-# where a release does not read one it would only seem to have an effect, and another release would
-# act on it.
-_PLACEMENT = (
-    "--worker-backend",
-    "--ray-address",
-    "--stage-configs-path",
-    "--deploy-config",
-    "--stage-id",
-    "--headless",
-    "--omni-master-address",
-    "--omni-master-port",
-    "-oma",
-    "-omp",
-)
-
 Template = tuple[str, ...]
 
 
@@ -53,11 +37,10 @@ class Flags:
     timeouts: Template = ("--init-timeout", "{all_stages}", "--stage-init-timeout", "{one_stage}")
 
     @property
-    def owned(self) -> tuple[str, ...]:
-        """Flags that the operator sets, so that engine.extraArgs must not have them."""
+    def used(self) -> frozenset[str]:
+        """Flags that the operator passes to this release."""
         templates = (getattr(self, field.name) for field in fields(self) if field.name != "program")
-        used = (part for template in templates for part in template if part.startswith("-"))
-        return tuple(dict.fromkeys([*used, *_PLACEMENT]))
+        return frozenset(part for template in templates for part in template if part.startswith("-"))
 
 
 def fill(template: Sequence[str], **values: object) -> list[str]:

@@ -71,7 +71,6 @@ class Reflector(Generic[T]):
     _version: str = ""
     _listed_at: float = 0.0
     _failures: int = 0  # since the last event
-    _has_events: bool = False  # of this watch
 
     def get(self, namespace: str, name: str) -> T | None:
         """One object."""
@@ -101,14 +100,14 @@ class Reflector(Generic[T]):
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            begun, self._has_events = self.clock(), False
+            begun = self.clock()
             try:
                 if not self._version or self.clock() - self._listed_at >= self.relist_seconds:
                     await self._relist()
-                await self._watch()
+                brought = await self._watch()
                 # A server that ends every watch at once must not be asked without a pause.
-                idle = not self._has_events and self.clock() - begun < _SHORTEST_WATCH
-                self._failures = self._failures + 1 if idle else 0
+                useful = brought or self.clock() - begun >= _SHORTEST_WATCH
+                self._failures = 0 if useful else self._failures + 1
             except ApiError as exc:
                 self._failures += 1
                 if exc.gone:
@@ -169,7 +168,9 @@ class Reflector(Generic[T]):
         self.missing, self.error = False, ""
         self.synced.set()
 
-    async def _watch(self) -> None:
+    async def _watch(self) -> bool:
+        """Until the server ends it; whether it brought anything."""
+        brought = False
         query = {
             **self._query(),
             "resourceVersion": self._version,
@@ -185,8 +186,9 @@ class Reflector(Generic[T]):
                     self._bury(event.key, event.version)
                 else:
                     self._put(event.value)
-            self._version, self._has_events = event.version, True
+            self._version, brought = event.version, True
             self._failures = 0  # a stream that is cut now and then is no reason to wait longer and longer
+        return brought
 
     def _put(self, made: T) -> None:
         key = (made.namespace, made.name)

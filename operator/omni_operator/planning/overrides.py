@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from omni_operator.api.engine_spec import OWNED_FLAGS
 from omni_operator.api.spec import Backend, OmniDeploymentSpec, StageOverride, Strategy
 from omni_operator.engine.flags import flag_of
 from omni_operator.engine.pipeline import Pipeline, Stage, StageKind
@@ -69,7 +70,7 @@ def bad_overrides(
         where = f"engine.env[{variable.name}].valueFrom"
         if variable.value_from is not None and (message := _bad_source(where, variable.value_from)):
             return message
-    if (owned := next((a for a in spec.engine.extra_args if flag_of(a) in release.flags.owned), None)) is not None:
+    if (owned := next((a for a in spec.engine.extra_args if flag_of(a) in OWNED_FLAGS), None)) is not None:
         return (
             f"engine.extraArgs {owned}: the operator sets that flag; remove it and use the field of the spec that "
             "stands for it"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
-from omni_operator.children.names import RENDERED_BY
+from omni_operator.children.render import repairable
 from omni_operator.controller.state import decode
 from omni_operator.controller.state.snapshot import Snapshot
 from omni_operator.controller.state.store import Store
@@ -77,13 +77,8 @@ class ChildWriter:
                 return ChildState.NOT_OURS
             if theirs.deleting:
                 return ChildState.ENDING
-            # Somebody changed the label by which it is watched. Of a record that exists neither the
-            # data nor who rendered the workloads is touched.
-            kept = {key: value for key, value in intent.items() if key not in {"data", "immutable"}}
-            annotations = {k: v for k, v in meta.get("annotations", {}).items() if k != RENDERED_BY}
-            if resource.kind == "ConfigMap":
-                kept["metadata"] = {**meta, "annotations": annotations}
-            await self._apply(kept if resource.kind == "ConfigMap" else intent, force=True)
+            # Somebody changed the label by which it is watched.
+            await self._apply(repairable(intent) if resource.kind == "ConfigMap" else intent, force=True)
             return ChildState.FOUND
         return ChildState.DONE
 

@@ -83,7 +83,7 @@ class OmniWriter:
                 self.store.remove(omni.key, omni.uid)
                 return False
             raise
-        self.store.upsert(answer, answer=True)
+        self.store.upsert(answer)
         if (answer.generation, answer.deleting) != (omni.generation, omni.deleting):
             # The answer brought a user's edit along; its own event will not be newer than what is
             # known now.

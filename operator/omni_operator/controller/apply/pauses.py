@@ -1,4 +1,4 @@
-"""When a changed status is worth a write: news at once, mere progress with growing pauses."""
+"""When a changed status is worth a write: news at once, anything else after a pause (ADR 18)."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _is_urgent(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
         is_true, reason_changed = condition["status"] == "True", was.get("reason") != condition["reason"]
         if condition["type"] in _AT_ONCE and (was.get("status") != condition["status"] or (is_true and reason_changed)):
             return True
-        if condition != was and reason_changed and Reason.of(condition["reason"]).event:
+        if reason_changed and Reason.of(condition["reason"]).event:
             return True
     return False
 

@@ -125,7 +125,7 @@ class _Plan:
         # ended at once.
         servers = [i for i in rendering.others if _is_server(i) and _replica(i) not in held]
         self.builder.step(self._applied(target, servers, requires={record}))
-        intended = {_key(intent) for intent in (rendering.record, *rendering.others)}
+        intended = self._intended(target)
         extra = [
             child
             for key, child in self.snapshot.children.items()

@@ -101,7 +101,7 @@ class Manager:
         seen = decode.omni(raw)
         known = self.store.omnis.get(seen.key)
         if kind == "DELETED":
-            self.store.remove(seen.key, seen.uid)
+            self.store.end(seen.key, seen.uid)
             # what is kept in memory of it is dropped by the next reconcile of its key
             self.queue.add(seen.key)
         elif self.store.upsert(seen):

@@ -106,27 +106,32 @@ class Store:
         waiting = [r for r in self.reflectors() if not r.synced.is_set()]
         return ", ".join(f"{r.resource.plural} ({r.error})" if r.error else r.resource.plural for r in waiting)
 
-    def upsert(self, omni: Omni, *, answer: bool = False) -> bool:
+    def upsert(self, omni: Omni) -> bool:
         """Takes a newer state of an OmniDeployment; False when it is not newer.
 
-        The answer to an own write may arrive after the object's end, or after another of its name
-        was created. What a watch or a list brings exists, whatever was believed before.
+        A list, or the answer to an own write, may arrive after the object's end, or after another
+        of its name was created.
         """
-        if not answer:
-            self._ended.pop(omni.uid, None)
         known = self.omnis.get(omni.key)
         if known is not None and int(omni.resource_version) <= int(known.resource_version):
             return False
-        if known is None and omni.uid in self._ended:
+        if omni.uid in self._ended:
             return False
         self.omnis[omni.key] = omni
         return True
 
-    def remove(self, key: str, uid: str) -> None:
-        """Forgets an OmniDeployment that is gone, unless another of its name is there."""
+    def end(self, key: str, uid: str) -> None:
+        """The watch has said that an OmniDeployment is gone: its uid never comes back."""
         self._ended[uid] = None
         while len(self._ended) > _ENDED_KEPT:
             del self._ended[next(iter(self._ended))]
+        self.remove(key, uid)
+
+    def remove(self, key: str, uid: str) -> None:
+        """Forgets an OmniDeployment, unless another of its name is there.
+
+        Not for good: a 404 may be a proxy's.
+        """
         known = self.omnis.get(key)
         if known is not None and known.uid == uid:
             del self.omnis[key]

@@ -42,8 +42,8 @@ def test_a_late_answer_brings_no_ghost_back(woken: Woken) -> None:
     """The answer to the removal of the finalizer may come after the watch's DELETED."""
     store = woken.store
     assert store.upsert(omni("first", 5))
-    store.remove("ns/omni", "first")
-    assert not store.upsert(omni("first", 7), answer=True)
+    store.end("ns/omni", "first")
+    assert not store.upsert(omni("first", 7))
     assert store.omnis == {}
     assert store.upsert(omni("second", 8)), "another of its name is no ghost"
 
@@ -53,7 +53,7 @@ def test_what_a_watch_brings_is_there_whatever_was_believed(woken: Woken) -> Non
     woken.store.upsert(omni("first", 5))
     woken.store.remove("ns/omni", "first")
     assert woken.store.upsert(omni("first", 6))
-    assert woken.store.upsert(omni("first", 7), answer=True)
+    assert woken.store.upsert(omni("first", 7))
 
 
 def test_a_late_answer_hides_no_successor(woken: Woken) -> None:
